@@ -1,0 +1,483 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+	"math/bits"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+	"unsafe"
+)
+
+// maxDepth bounds the nesting of one event. kube-apiserver itself refuses bodies nested deeper than 10,000; real
+// ones stay below 40, and every consumer of the journal walks values without recursion limits of its own.
+const maxDepth = 1024
+
+var (
+	errEnd    = errors.New("unexpected end of JSON")
+	errSyntax = errors.New("invalid JSON")
+	errDepth  = errors.New("JSON nested deeper than 1024")
+)
+
+// scanner is a strict, allocation-free reader of one JSON text.
+type scanner struct {
+	b     []byte
+	i     int
+	space bool // white space was seen outside strings
+}
+
+func (s *scanner) fail(err error) error { return fmt.Errorf("%w at byte %d", err, s.i) }
+
+func (s *scanner) ws() {
+	for s.i < len(s.b) {
+		switch s.b[s.i] {
+		case ' ', '\t', '\n', '\r':
+			s.space = true
+			s.i++
+		default:
+			return
+		}
+	}
+}
+
+// expect skips white space and then the byte c.
+func (s *scanner) expect(c byte) error {
+	s.ws()
+	if s.i >= len(s.b) {
+		return s.fail(errEnd)
+	}
+	if s.b[s.i] != c {
+		return s.fail(errSyntax)
+	}
+	s.i++
+	return nil
+}
+
+const (
+	lsb = 0x0101010101010101
+	msb = 0x8080808080808080
+)
+
+// special marks, in the high bit of each byte, a quote, a backslash, or a control character. Marks above the first
+// one may be false; the first is always right.
+func special(w uint64) uint64 {
+	q := w ^ (lsb * '"')
+	e := w ^ (lsb * '\\')
+	return ((q-lsb) & ^q | (e-lsb) & ^e | (w-lsb*0x20) & ^w) & msb
+}
+
+// str skips a string and says whether it holds an escape. s.i is at the opening quote.
+func (s *scanner) str() (escaped bool, err error) {
+	if s.i >= len(s.b) {
+		return false, s.fail(errEnd)
+	}
+	if s.b[s.i] != '"' {
+		return false, s.fail(errSyntax)
+	}
+	s.i++
+	b, i := s.b, s.i
+	for {
+		for i+8 <= len(b) {
+			w := *(*uint64)(unsafe.Pointer(&b[i])) // little-endian on every platform we build for
+			if m := special(w); m != 0 {
+				i += bits.TrailingZeros64(m) >> 3
+				break
+			}
+			i += 8
+		}
+		if i >= len(b) {
+			s.i = i
+			return escaped, s.fail(errEnd)
+		}
+		switch c := b[i]; {
+		case c == '"':
+			s.i = i + 1
+			return escaped, nil
+		case c == '\\':
+			escaped = true
+			n := escapeLen(b[i:])
+			if n == 0 {
+				s.i = i
+				return escaped, s.fail(errSyntax)
+			}
+			i += n
+		case c < 0x20:
+			s.i = i
+			return escaped, s.fail(errSyntax)
+		default:
+			i++
+		}
+	}
+}
+
+// escapeLen is the length of the escape that b begins with, 0 where it is none.
+func escapeLen(b []byte) int {
+	if len(b) < 2 {
+		return 0
+	}
+	switch b[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if _, ok := hex4(b); ok {
+			return 6
+		}
+	}
+	return 0
+}
+
+// hex4 reads the four digits of the \uXXXX that b begins with.
+func hex4(b []byte) (rune, bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0, false
+	}
+	var r rune
+	for _, c := range b[2:6] {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'f':
+			c -= 'a' - 10
+		case c >= 'A' && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
+
+func (s *scanner) digits() bool {
+	n := s.i
+	for s.i < len(s.b) && s.b[s.i]-'0' <= 9 {
+		s.i++
+	}
+	return s.i > n
+}
+
+func (s *scanner) number() error {
+	if s.b[s.i] == '-' {
+		s.i++
+	}
+	start := s.i
+	if !s.digits() || (s.b[start] == '0' && s.i > start+1) {
+		return s.fail(errSyntax)
+	}
+	if s.i < len(s.b) && s.b[s.i] == '.' {
+		s.i++
+		if !s.digits() {
+			return s.fail(errSyntax)
+		}
+	}
+	if s.i < len(s.b) && s.b[s.i]|0x20 == 'e' {
+		s.i++
+		if s.i < len(s.b) && (s.b[s.i] == '+' || s.b[s.i] == '-') {
+			s.i++
+		}
+		if !s.digits() {
+			return s.fail(errSyntax)
+		}
+	}
+	return nil
+}
+
+func (s *scanner) literal(word string) error {
+	if len(s.b)-s.i < len(word) || string(s.b[s.i:s.i+len(word)]) != word {
+		return s.fail(errSyntax)
+	}
+	s.i += len(word)
+	return nil
+}
+
+// key skips `"name" :`.
+func (s *scanner) key() error {
+	s.ws()
+	if _, err := s.str(); err != nil {
+		return err
+	}
+	return s.expect(':')
+}
+
+// open enters the object or array at s.i and says whether it is empty (and so already left).
+func (s *scanner) open(object bool) (empty bool, err error) {
+	s.i++
+	s.ws()
+	if s.i >= len(s.b) {
+		return false, s.fail(errEnd)
+	}
+	if object {
+		if s.b[s.i] == '}' {
+			s.i++
+			return true, nil
+		}
+		return false, s.key()
+	}
+	if s.b[s.i] == ']' {
+		s.i++
+		return true, nil
+	}
+	return false, nil
+}
+
+func (s *scanner) scalar() error {
+	switch c := s.b[s.i]; {
+	case c == '"':
+		_, err := s.str()
+		return err
+	case c == '-' || c-'0' <= 9:
+		return s.number()
+	case c == 't':
+		return s.literal("true")
+	case c == 'f':
+		return s.literal("false")
+	case c == 'n':
+		return s.literal("null")
+	}
+	return s.fail(errSyntax)
+}
+
+// value skips one value of any kind, checking its syntax. It does not recurse.
+func (s *scanner) value() error {
+	var objects [maxDepth / 64]uint64
+	depth := 0
+	for {
+		s.ws()
+		if s.i >= len(s.b) {
+			return s.fail(errEnd)
+		}
+		if c := s.b[s.i]; c == '{' || c == '[' {
+			if depth == maxDepth {
+				return s.fail(errDepth)
+			}
+			empty, err := s.open(c == '{')
+			if err != nil {
+				return err
+			}
+			if !empty {
+				bit := uint64(1) << (depth & 63)
+				objects[depth>>6] &^= bit
+				if c == '{' {
+					objects[depth>>6] |= bit
+				}
+				depth++
+				continue
+			}
+		} else if err := s.scalar(); err != nil {
+			return err
+		}
+		more, err := s.after(&objects, &depth)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// after leaves every container that ends here and says whether another value follows.
+func (s *scanner) after(objects *[maxDepth / 64]uint64, depth *int) (more bool, err error) {
+	for *depth > 0 {
+		s.ws()
+		if s.i >= len(s.b) {
+			return false, s.fail(errEnd)
+		}
+		d := *depth - 1
+		object := objects[d>>6]>>(d&63)&1 == 1
+		c := s.b[s.i]
+		s.i++
+		switch {
+		case c == ',' && object:
+			return true, s.key()
+		case c == ',':
+			return true, nil
+		case c == '}' && object, c == ']' && !object:
+			*depth = d
+		default:
+			s.i--
+			return false, s.fail(errSyntax)
+		}
+	}
+	return false, nil
+}
+
+// member is one member of an object: name is the raw text between the quotes, value the raw value.
+type member struct {
+	name, value []byte
+	start, end  int // of the whole member in the scanner's text
+	escaped     bool
+}
+
+// members calls f for each member of the object at s.i, in order, and leaves s.i behind it.
+func (s *scanner) members(f func(m member) error) error {
+	if err := s.expect('{'); err != nil {
+		return err
+	}
+	s.ws()
+	if s.i < len(s.b) && s.b[s.i] == '}' {
+		s.i++
+		return nil
+	}
+	for {
+		s.ws()
+		m := member{start: s.i}
+		esc, err := s.str()
+		if err != nil {
+			return err
+		}
+		m.escaped, m.name = esc, s.b[m.start+1:s.i-1]
+		if err := s.expect(':'); err != nil {
+			return err
+		}
+		s.ws()
+		v := s.i
+		if err := s.value(); err != nil {
+			return err
+		}
+		m.value, m.end = s.b[v:s.i], s.i
+		if err := f(m); err != nil {
+			return err
+		}
+		s.ws()
+		if s.i >= len(s.b) {
+			return s.fail(errEnd)
+		}
+		c := s.b[s.i]
+		s.i++
+		if c == '}' {
+			return nil
+		}
+		if c != ',' {
+			s.i--
+			return s.fail(errSyntax)
+		}
+	}
+}
+
+// Valid says what keeps b from being exactly one well-formed JSON value nested at most 1024 deep; nil if nothing does.
+// Invalid UTF-8 inside strings is let pass, as encoding/json does.
+func Valid(b []byte) error {
+	s := scanner{b: b}
+	if err := s.value(); err != nil {
+		return err
+	}
+	s.ws()
+	if s.i != len(b) {
+		return s.fail(errSyntax)
+	}
+	return nil
+}
+
+// Members ranges over the members of the JSON object b: decoded name, raw value (a sub-slice of b). b must have passed
+// Valid or come from an Event; anything but an object has no members. Duplicate names come as often as they stand there.
+func Members(b []byte) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		s := scanner{b: b}
+		_ = s.members(func(m member) error {
+			if !yield(text(m.name, m.escaped), m.value) {
+				return errEnd
+			}
+			return nil
+		})
+	}
+}
+
+// Elements ranges over the raw elements of the JSON array b, under the same conditions as Members.
+func Elements(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		s := scanner{b: b}
+		if s.expect('[') != nil {
+			return
+		}
+		s.ws()
+		if s.i < len(b) && b[s.i] == ']' {
+			return
+		}
+		for {
+			s.ws()
+			v := s.i
+			if s.value() != nil || !yield(b[v:s.i]) || s.expect(',') != nil {
+				return
+			}
+		}
+	}
+}
+
+// Text is the text of the raw JSON scalar v: a string decoded, a number or boolean as it is written. It reports false
+// for null, objects, arrays, and nothing. The result may share v's memory.
+func Text(v []byte) (string, bool) {
+	if len(v) == 0 {
+		return "", false
+	}
+	switch v[0] {
+	case '{', '[', 'n':
+		return "", false
+	case '"':
+		return text(v[1:len(v)-1], bytes.IndexByte(v, '\\') >= 0), true
+	}
+	return alias(v), true
+}
+
+// alias views b as a string without copying. Raw is never written to once an Event is made of it.
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// text decodes the inside of a JSON string; without escapes it shares b's memory.
+func text(b []byte, escaped bool) string {
+	if !escaped {
+		return alias(b)
+	}
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		i := bytes.IndexByte(b, '\\')
+		if i < 0 {
+			out = append(out, b...)
+			break
+		}
+		out = append(out, b[:i]...)
+		b = b[i:]
+		n := escapeLen(b)
+		if n == 0 { // not of a scanned text; keep what is there
+			return alias(append(out, b...))
+		}
+		if b[1] == 'u' {
+			r, _ := hex4(b)
+			if utf16.IsSurrogate(r) {
+				low, _ := hex4(b[6:])
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					n = 12
+				}
+			}
+			out = utf8.AppendRune(out, r)
+		} else {
+			out = append(out, unescape(b[1]))
+		}
+		b = b[n:]
+	}
+	return alias(out)
+}
+
+func unescape(c byte) byte {
+	switch c {
+	case 'b':
+		return '\b'
+	case 'f':
+		return '\f'
+	case 'n':
+		return '\n'
+	case 'r':
+		return '\r'
+	case 't':
+		return '\t'
+	}
+	return c
+}
+
+// integer reads a JSON number as an int; 0 where it is none.
+func integer(v []byte) int {
+	n, err := strconv.Atoi(alias(v))
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,135 @@
+// Package match is the one expression form that searches, rules, sink filters and views compile to, and the plain
+// interpreter of it. The interpreter is the meaning: every faster back end is tested against it.
+//
+// A predicate names a path of the event and an operator. The path is resolved to a list of scalar values (see Values),
+// and the predicate is true if and only if at least one value satisfies the operator for at least one of its constants.
+// So a missing path, a null, an empty list and an object make every predicate false, and Not of it true. Front ends
+// whose language says otherwise build that from these parts.
+package match
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Op is how a value is held against a constant.
+type Op uint8
+
+// The operators. Strings are compared byte by byte; with Fold, letters are compared without case (Unicode simple folding).
+// A number or boolean compares as its JSON text. The ordering operators compare numbers when constant and value both
+// read as numbers, times when both read as RFC 3339, and are false otherwise.
+const (
+	Exists   Op = iota // the path is there and not null; objects and empty lists count as well
+	Equal              // the value is the constant
+	Contains           // the constant occurs in the value
+	Prefix
+	Suffix
+	Glob // * is any run of characters, ? one character, \ takes the next literally; the whole value must match
+	Less
+	LessEqual
+	Greater
+	GreaterEqual
+)
+
+var opNames = [...]string{"exists", "==", "contains", "startsWith", "endsWith", "glob", "<", "<=", ">", ">="}
+
+func (o Op) String() string {
+	if int(o) < len(opNames) {
+		return opNames[o]
+	}
+	return "op" + strconv.Itoa(int(o))
+}
+
+// Expr is a boolean expression: And, Or, Not, Const, *Pred or *Text. Expressions are immutable once built and safe for
+// concurrent use.
+type Expr interface {
+	fmt.Stringer
+	expr()
+}
+
+type (
+	// And is true when all parts are; an empty And is true.
+	And []Expr
+	// Or is true when any part is; an empty Or is false.
+	Or []Expr
+	// Not is true when X is false.
+	Not struct{ X Expr }
+	// Const is true or false whatever the event.
+	Const bool
+
+	// Pred tests one path of the event.
+	Pred struct {
+		Path   string   // dotted, see Values
+		Op     Op       //
+		Values []string // constants, any of which may match; empty for Exists, exactly one for the ordering operators
+		Fold   bool     // without case
+	}
+
+	// Text is true when Word occurs anywhere in the event: in the decoded text of any name or scalar, without case, and
+	// with no letter or digit directly before or after it. With Open the end is open (a search for wor*). The cluster's name
+	// is not part of the text.
+	Text struct {
+		Word string // lower case, not empty
+		Open bool
+	}
+)
+
+func (And) expr()   {}
+func (Or) expr()    {}
+func (Not) expr()   {}
+func (Const) expr() {}
+func (*Pred) expr() {}
+func (*Text) expr() {}
+
+func join(parts []Expr, word, empty string) string {
+	if len(parts) == 0 {
+		return empty
+	}
+	s := make([]string, len(parts))
+	for i, p := range parts {
+		s[i] = p.String()
+	}
+	return "(" + strings.Join(s, " "+word+" ") + ")"
+}
+
+func (a And) String() string   { return join(a, "and", "true") }
+func (o Or) String() string    { return join(o, "or", "false") }
+func (n Not) String() string   { return "not " + n.X.String() }
+func (c Const) String() string { return strconv.FormatBool(bool(c)) }
+
+func (p *Pred) String() string {
+	q := make([]string, len(p.Values))
+	for i, v := range p.Values {
+		q[i] = strconv.Quote(v)
+	}
+	op := p.Op.String()
+	if p.Fold {
+		op += "/i"
+	}
+	return strings.TrimSpace(p.Path + " " + op + " " + strings.Join(q, "|"))
+}
+
+func (t *Text) String() string {
+	if t.Open {
+		return "text " + strconv.Quote(t.Word) + "*"
+	}
+	return "text " + strconv.Quote(t.Word)
+}
+
+// Walk calls f for every node of e, parents first.
+func Walk(e Expr, f func(Expr)) {
+	f(e)
+	switch e := e.(type) {
+	case And:
+		for _, p := range e {
+			Walk(p, f)
+		}
+	case Or:
+		for _, p := range e {
+			Walk(p, f)
+		}
+	case Not:
+		Walk(e.X, f)
+	}
+}

@@ -1,0 +1,133 @@
+package match
+
+import (
+	"iter"
+	"strconv"
+	"strings"
+
+	"whodunit/internal/audit"
+)
+
+// Values ranges over the scalar values at a dotted path of the event, in order, decoded. At each object the longest
+// literal member name that the rest of the path begins with wins (so annotations.authorization.k8s.io/decision works), the
+// last of duplicate names wins as in every Kubernetes decoder, and every array on the way is entered: each of its
+// elements is tried. null, objects and nothing give no value.
+//
+// `cluster` is the event's cluster, which is not in its JSON. `peer` is the last of sourceIPs.
+func Values(e *audit.Event, path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if v, ok := header(e, path); ok {
+			if v != "" {
+				yield(v)
+			}
+			return
+		}
+		walk(e.Raw, path, func(v []byte) bool {
+			t, ok := audit.Text(v)
+			return !ok || yield(t)
+		})
+	}
+}
+
+// Has reports whether the path is there and not null.
+func Has(e *audit.Event, path string) bool {
+	if v, ok := header(e, path); ok && v != "" {
+		return true
+	}
+	switch path {
+	case "cluster":
+		return e.Cluster != ""
+	case "peer":
+		return len(e.SourceIPs) > 0
+	}
+	found := false
+	walk(e.Raw, path, func(v []byte) bool {
+		found = found || v[0] != 'n'
+		return !found
+	})
+	return found
+}
+
+// header answers the paths that Parse has read already. ok is false where the raw bytes must be asked: for any other
+// path, and where the empty string could mean both missing and empty.
+func header(e *audit.Event, path string) (v string, ok bool) {
+	switch path {
+	case "cluster":
+		return e.Cluster, true
+	case "peer":
+		return e.Peer(), true
+	case "auditID":
+		v = e.AuditID
+	case "stage":
+		v = string(e.Stage)
+	case "level":
+		v = string(e.Level)
+	case "verb":
+		v = e.Verb
+	case "requestURI":
+		v = e.RequestURI
+	case "userAgent":
+		v = e.UserAgent
+	case "user.username":
+		v = e.User.Username
+	case "impersonatedUser.username":
+		v = e.Impersonated.Username
+	case "objectRef.resource":
+		v = e.ObjectRef.Resource
+	case "objectRef.subresource":
+		v = e.ObjectRef.Subresource
+	case "objectRef.namespace":
+		v = e.ObjectRef.Namespace
+	case "objectRef.name":
+		v = e.ObjectRef.Name
+	case "objectRef.apiGroup":
+		v = e.ObjectRef.APIGroup
+	case "responseStatus.code":
+		if e.Response.Code != 0 {
+			v = strconv.Itoa(e.Response.Code)
+		}
+	}
+	return v, v != ""
+}
+
+// walk calls f for each value that the path leads to, arrays entered also at its end; it stops when f returns false.
+func walk(v []byte, path string, f func([]byte) bool) bool {
+	if len(v) == 0 {
+		return true
+	}
+	if v[0] == '[' {
+		if path == "" {
+			return each(v, func(el []byte) bool { return walk(el, "", f) })
+		}
+		return each(v, func(el []byte) bool { return walk(el, path, f) })
+	}
+	if path == "" {
+		return f(v)
+	}
+	if v[0] != '{' {
+		return true
+	}
+	best := -1
+	var value []byte
+	for name, mv := range audit.Members(v) {
+		if n := len(name); n >= best && n > 0 && strings.HasPrefix(path, name) && (n == len(path) || path[n] == '.') {
+			best, value = n, mv
+		}
+	}
+	switch {
+	case best < 0:
+		return true
+	case best == len(path):
+		return walk(value, "", f)
+	}
+	return walk(value, path[best+1:], f)
+}
+
+func each(v []byte, f func([]byte) bool) bool {
+	for el := range audit.Elements(v) {
+		if !f(el) {
+			return false
+		}
+	}
+	return true
+}
