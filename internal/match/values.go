@@ -41,7 +41,7 @@ func Has(e *audit.Event, path string) bool {
 		return len(e.SourceIPs) > 0
 	}
 	found := false
-	walk(e.Raw, path, func(v []byte) bool {
+	reach(e.Raw, path, func(v []byte) bool {
 		found = found || v[0] != 'n'
 		return !found
 	})
@@ -92,19 +92,27 @@ func header(e *audit.Event, path string) (v string, ok bool) {
 
 // walk calls f for each value that the path leads to, arrays entered also at its end; it stops when f returns false.
 func walk(v []byte, path string, f func([]byte) bool) bool {
-	if len(v) == 0 {
-		return true
-	}
-	if v[0] == '[' {
-		if path == "" {
-			return each(v, func(el []byte) bool { return walk(el, "", f) })
-		}
-		return each(v, func(el []byte) bool { return walk(el, path, f) })
-	}
-	if path == "" {
+	return reach(v, path, func(v []byte) bool { return leaves(v, f) })
+}
+
+// leaves calls f for v, or for what the arrays in it hold.
+func leaves(v []byte, f func([]byte) bool) bool {
+	if v[0] != '[' {
 		return f(v)
 	}
-	if v[0] != '{' {
+	return each(v, func(el []byte) bool { return leaves(el, f) })
+}
+
+// reach calls f for each value that the path leads to, arrays entered on the way but not at its end.
+func reach(v []byte, path string, f func([]byte) bool) bool {
+	switch {
+	case len(v) == 0:
+		return true
+	case path == "":
+		return f(v)
+	case v[0] == '[':
+		return each(v, func(el []byte) bool { return reach(el, path, f) })
+	case v[0] != '{':
 		return true
 	}
 	best := -1
@@ -118,9 +126,9 @@ func walk(v []byte, path string, f func([]byte) bool) bool {
 	case best < 0:
 		return true
 	case best == len(path):
-		return walk(value, "", f)
+		return reach(value, "", f)
 	}
-	return walk(value, path[best+1:], f)
+	return reach(value, path[best+1:], f)
 }
 
 func each(v []byte, f func([]byte) bool) bool {
