@@ -3,6 +3,7 @@ package source
 
 import (
 	"context"
+	"errors"
 
 	"whodunit/internal/audit"
 )
@@ -11,6 +12,10 @@ import (
 // source must deliver the same events again later; errors.Is(err, journal.ErrFull) tells back-pressure (answer 503 or wait)
 // from other trouble. Emit may be called from many goroutines at once.
 type Emit func(ctx context.Context, b audit.Batch) error
+
+// ErrPressure is wrapped by an Emit's error that says "no room now, come again": a full disk, a journal at its size limit
+// (journal.ErrFull wraps it). Sources wait, and tell their peer to wait.
+var ErrPressure = errors.New("no room now")
 
 // Reject keeps aside one piece of input that is no event. It never fails the source: what cannot be kept is counted.
 type Reject func(r Rejected)

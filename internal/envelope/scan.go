@@ -1,0 +1,107 @@
+package envelope
+
+import "bytes"
+
+// The cutter finds where values end and no more. It is lenient on purpose: it has no limit of depth and does not check
+// what it skips, so that one event that audit.Parse refuses (nested too deep, say, which a client can bring about) does
+// not take the rest of its batch with it. Every piece it cuts goes through audit.Parse.
+
+func space(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+// stringEnd is the index behind the string that begins at b[i], or -1 where it does not end.
+func stringEnd(b []byte, i int) int {
+	i++
+	for {
+		n := bytes.IndexByte(b[i:], '"')
+		if n < 0 {
+			return -1
+		}
+		i += n
+		back := 0
+		for b[i-1-back] == '\\' {
+			back++ // ends at the latest at the opening quote
+		}
+		i++
+		if back&1 == 0 {
+			return i
+		}
+	}
+}
+
+// structural marks the bytes at which valueEnd has to stop inside containers.
+var structural = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true}
+
+// valueEnd is the index behind the value that begins at b[i], or -1 where it does not end. Brackets are counted, not
+// paired.
+func valueEnd(b []byte, i int) int {
+	if i >= len(b) {
+		return -1
+	}
+	switch b[i] {
+	case '"':
+		return stringEnd(b, i)
+	case '{', '[':
+	default:
+		n := bytes.IndexAny(b[i:], ",]} \t\r\n")
+		if n < 0 {
+			return len(b)
+		}
+		if n == 0 {
+			return -1
+		}
+		return i + n
+	}
+	depth := 0
+	for i < len(b) {
+		c := b[i]
+		if !structural[c] {
+			i++
+			continue
+		}
+		switch c {
+		case '"':
+			if i = stringEnd(b, i); i < 0 {
+				return -1
+			}
+			continue
+		case '{', '[':
+			depth++
+		default:
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+		i++
+	}
+	return -1
+}
+
+// cutArray calls f with each element of the array that begins at b[i] and gives the index behind it. Where the array is
+// damaged it gives -1 and, in rest, what could not be cut.
+func cutArray(b []byte, i int, f func(element []byte)) (end int, rest []byte) {
+	i = space(b, i+1)
+	if i < len(b) && b[i] == ']' {
+		return i + 1, nil
+	}
+	for {
+		i = space(b, i)
+		end := valueEnd(b, i)
+		if end < 0 {
+			return -1, b[min(i, len(b)):]
+		}
+		f(b[i:end:end])
+		i = space(b, end)
+		if i >= len(b) || b[i] != ',' && b[i] != ']' {
+			return -1, b[min(i, len(b)):]
+		}
+		if b[i] == ']' {
+			return i + 1, nil
+		}
+		i++
+	}
+}
