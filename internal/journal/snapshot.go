@@ -12,6 +12,8 @@ import (
 type Snapshot struct {
 	Segments []*segment.File // oldest sequence first; owned by the journal, not to be closed by the user
 	Head     []Block         // not sealed yet, oldest sequence first
+	// Unreadable counts segments that are named but cannot be opened.
+	Unreadable int
 
 	once    sync.Once
 	release func()

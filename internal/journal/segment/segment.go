@@ -20,15 +20,16 @@ var ErrCorrupt = errors.New("corrupt segment")
 
 // Meta describes one file. It goes into the journal's manifest.
 type Meta struct {
-	MinSeq    uint64 `json:"minSeq"`    // first sequence number that the file stands for
-	MaxSeq    uint64 `json:"maxSeq"`    // last one, inclusive
-	MinMicros int64  `json:"minMicros"` // oldest event time, microseconds since 1970 UTC; 0 where no event has one
-	MaxMicros int64  `json:"maxMicros"` // newest event time
-	Untimed   int64  `json:"untimed"`   // events that have no time; they count as time 0 and are outside Min and Max
-	Rows      int64  `json:"rows"`      // events in the file; fewer than the range where some were duplicates or lost
-	RawBytes  int64  `json:"rawBytes"`  // sum of the events' sizes
-	FileBytes int64  `json:"fileBytes"` // size of the file
-	Version   int    `json:"version"`
+	MaxIngested int64  `json:"maxIngested"` // newest audit.Record.IngestedMicros
+	MinSeq      uint64 `json:"minSeq"`      // first sequence number that the file stands for
+	MaxSeq      uint64 `json:"maxSeq"`      // last one, inclusive
+	MinMicros   int64  `json:"minMicros"`   // oldest event time, microseconds since 1970 UTC; 0 where no event has one
+	MaxMicros   int64  `json:"maxMicros"`   // newest event time
+	Untimed     int64  `json:"untimed"`     // events that have no time; they count as time 0 and are outside Min and Max
+	Rows        int64  `json:"rows"`        // events in the file; fewer than the range where some were duplicates or lost
+	RawBytes    int64  `json:"rawBytes"`    // sum of the events' sizes
+	FileBytes   int64  `json:"fileBytes"`   // size of the file
+	Version     int    `json:"version"`
 }
 
 // Report is what Verify found.

@@ -1,0 +1,93 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"whodunit/internal/journal/segment"
+	"whodunit/internal/journal/wal"
+)
+
+const (
+	manifestName    = "MANIFEST"
+	manifestVersion = 1
+)
+
+// manifest names the segments that make up the sealed part of the journal, oldest first. It is one line of JSON and one with
+// its CRC-32C; docs/reference/journal.md specifies it.
+type manifest struct {
+	Version  int            `json:"version"`
+	Sealed   uint64         `json:"sealed"` // every record up to this sequence number is in a segment, deleted by retention, or lost
+	Segments []segmentEntry `json:"segments"`
+}
+
+type segmentEntry struct {
+	File string       `json:"file"`
+	Meta segment.Meta `json:"meta"`
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (m manifest) save(dir string) error {
+	m.Version = manifestVersion
+	b, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("cannot write manifest: %w", err)
+	}
+	b = fmt.Appendf(append(b, '\n'), "crc32c:%08x\n", crc32.Checksum(b, castagnoli))
+	if err := writeDurably(filepath.Join(dir, manifestName), b); err != nil {
+		return fmt.Errorf("cannot write manifest: %w", err)
+	}
+	return nil
+}
+
+// errManifest says that there is a manifest, but not one to be trusted.
+var errManifest = errors.New("manifest is damaged")
+
+// loadManifest reads the manifest; a folder without one has an empty journal.
+func loadManifest(dir string) (manifest, error) {
+	b, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return manifest{Version: manifestVersion}, nil
+	}
+	if err != nil {
+		return manifest{}, fmt.Errorf("cannot read manifest: %w", err)
+	}
+	line, sum, _ := bytes.Cut(b, []byte("\n"))
+	if string(bytes.TrimSpace(sum)) != fmt.Sprintf("crc32c:%08x", crc32.Checksum(line, castagnoli)) {
+		return manifest{}, errManifest
+	}
+	var m manifest
+	if err := json.Unmarshal(line, &m); err != nil {
+		return manifest{}, fmt.Errorf("%w: %w", errManifest, err)
+	}
+	if m.Version != manifestVersion {
+		return manifest{}, fmt.Errorf("cannot read journal: its manifest has version %d, this program reads %d", m.Version, manifestVersion)
+	}
+	return m, nil
+}
+
+// writeDurably replaces the file at path so that after a crash either the old or the new content is there, whole.
+func writeDurably(path string, b []byte) error {
+	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(path+".tmp"))
+	}
+	return wal.SyncDir(filepath.Dir(path))
+}
