@@ -1,0 +1,244 @@
+// Package config is whodunit's configuration: one strict, typed YAML file, defaults that need none, and the difference
+// between two of them for a reload. The doc comments of the fields below are the reference: docs/reference/config.md and
+// docs/reference/whodunit.yaml are generated from them and the field tags by this package's test (go test -update).
+//
+// Tags: yaml (the name in the file), oneof (allowed words), min and max (of a number, duration or size), unit, example
+// (shown commented out where there is no default), reload:"live" (a reload takes it over; everything else needs a restart),
+// secret:"url" (shown as scheme and host only).
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Config is the whole configuration. It is a value: load it, read it, replace it; it is never changed in place.
+type Config struct {
+	// The directory that holds the journal, the users and tokens, and the generated certificates. It must be on a local disk, and
+	// only one process may use it at a time. The environment variable WHODUNIT_DATA wins over the file. Default:
+	// $XDG_DATA_HOME/whodunit, or ~/.local/share/whodunit.
+	DataDir string `yaml:"data_dir" example:"/var/lib/whodunit"`
+
+	// The address that people and the command line talk to: web page, API and metrics.
+	Server Server `yaml:"server"`
+
+	// The address that API servers send their audit events to.
+	Webhook Webhook `yaml:"webhook"`
+
+	// Audit logs to follow, as kube-apiserver's --audit-log-path writes them, rotated or not. Compressed files are read too.
+	Files []File `yaml:"files"`
+
+	// Read events from standard input, one a line, until it ends.
+	Stdin bool `yaml:"stdin"`
+
+	// Where events are kept, and for how long.
+	Journal Journal `yaml:"journal"`
+
+	// What to detect.
+	Rules Rules `yaml:"rules"`
+
+	// Whom to tell about findings.
+	Alerts Alerts `yaml:"alerts"`
+
+	// The process's own log, on standard error.
+	Log Log `yaml:"log"`
+}
+
+// Server is the address for people.
+type Server struct {
+	// Host and port. An address that others can reach needs tls.mode generated or files.
+	Listen string `yaml:"listen" check:"address"`
+
+	// The certificate of this address.
+	TLS TLS `yaml:"tls"`
+
+	// How long a login lasts. Sessions are held in memory: a restart ends them all.
+	SessionTTL Duration `yaml:"session_ttl" min:"1m" max:"90d"`
+
+	// Ask for a token with the scope read at /metrics too.
+	MetricsAuth bool `yaml:"metrics_auth"`
+}
+
+// TLS says which certificate an address shows.
+type TLS struct {
+	// generated: an own authority in data_dir/tls, whose ca.crt clients trust. files: cert_file and key_file, read again when
+	// they change. off: plain HTTP, allowed on a loopback address only.
+	Mode string `yaml:"mode" oneof:"generated files off"`
+
+	// The certificate chain in PEM, server's own first.
+	CertFile string `yaml:"cert_file" example:"/etc/whodunit/tls.crt"`
+
+	// The private key in PEM.
+	KeyFile string `yaml:"key_file" example:"/etc/whodunit/tls.key"`
+}
+
+// Webhook is the address for API servers.
+type Webhook struct {
+	// Host and port.
+	Listen string `yaml:"listen" check:"address"`
+
+	// Take events in by webhook.
+	Enabled bool `yaml:"enabled"`
+
+	// The name of the cluster whose events arrive at /. Events sent to /clusters/NAME are of that cluster instead.
+	Cluster string `yaml:"cluster" check:"cluster"`
+
+	// The certificate of this address.
+	TLS WebhookTLS `yaml:"tls"`
+
+	// The largest request body accepted, after decompression too. kube-apiserver's batches are below 10 MiB unless its
+	// --audit-webhook-truncate flags say otherwise.
+	MaxBody Size `yaml:"max_body" min:"1MiB" max:"1GiB"`
+
+	// The bytes of request bodies held in memory at once. Requests beyond it are answered 429, and the API server sends
+	// them again.
+	MaxInFlight Size `yaml:"max_in_flight" min:"1MiB" max:"64GiB"`
+}
+
+// WebhookTLS is TLS with client certificates.
+type WebhookTLS struct {
+	// As in server.tls.
+	Mode string `yaml:"mode" oneof:"generated files off"`
+
+	// As in server.tls.
+	CertFile string `yaml:"cert_file" example:"/etc/whodunit/webhook.crt"`
+
+	// As in server.tls.
+	KeyFile string `yaml:"key_file" example:"/etc/whodunit/webhook.key"`
+
+	// Authorities in PEM whose client certificates are accepted in place of a token.
+	ClientCAFile string `yaml:"client_ca_file" example:"/etc/whodunit/apiserver-ca.crt"`
+}
+
+// File is a set of audit logs to follow.
+type File struct {
+	// File names; * ? [a-z] match within one directory, as in a shell.
+	Paths []string `yaml:"paths" example:"[/var/log/kubernetes/audit/*.log]"`
+
+	// The cluster that the events are of.
+	Cluster string `yaml:"cluster" example:"prod" check:"cluster"`
+
+	// Where to begin in a file that was never read before.
+	Start string `yaml:"start" oneof:"beginning end" example:"beginning"`
+}
+
+// Journal keeps the events.
+type Journal struct {
+	// The write-ahead log's files are closed at this size and sealed into Parquet segments.
+	SegmentSize Size `yaml:"segment_size" min:"1MiB" max:"1GiB"`
+
+	// Seal what has come in after this time even if segment_size is not reached.
+	SealAfter Duration `yaml:"seal_after" min:"1s" max:"7d"`
+
+	// What is deleted, oldest first. Nothing is deleted before every sink and the detector have read it.
+	Retention Retention `yaml:"retention" reload:"live"`
+
+	// The journal takes no more events at this size, and the sources wait. 0: no limit.
+	MaxSize Size `yaml:"max_size" reload:"live" min:"0" max:"1PiB"`
+
+	// The journal takes no more events when less than this is free on its disk.
+	MinFree Size `yaml:"min_free" reload:"live" min:"0" max:"1PiB"`
+
+	// How many of the last events are remembered to drop those that come twice. 40 bytes each.
+	DedupEvents int `yaml:"dedup_events" min:"0" max:"100000000"`
+}
+
+// Retention says what is deleted. Both zero: nothing is.
+type Retention struct {
+	// Delete events older than this. 0: never.
+	Age Duration `yaml:"age" min:"0" max:"36500d"`
+
+	// Delete the oldest events when the journal is larger than this on disk. 0: never.
+	Size Size `yaml:"size" min:"0" max:"1PiB"`
+}
+
+// Rules says what to detect.
+type Rules struct {
+	// Directories or files of rules: native, Falco, Sigma, Parseable or label rules, told apart by their content.
+	Paths []string `yaml:"paths" reload:"live" example:"[/etc/whodunit/rules]"`
+
+	// Load the rules that come with whodunit.
+	DefaultPack bool `yaml:"default_pack" reload:"live"`
+}
+
+// Alerts says whom to tell.
+type Alerts struct {
+	// Write each alert to the log.
+	Log bool `yaml:"log" reload:"live"`
+
+	// Send alerts by HTTP POST.
+	Webhooks []AlertWebhook `yaml:"webhooks" reload:"live"`
+}
+
+// AlertWebhook is one receiver of alerts.
+type AlertWebhook struct {
+	// Where to POST. It is treated as a secret: only scheme and host are ever shown.
+	URL string `yaml:"url" secret:"url" example:"https://hooks.example.com/services/T000/B000"`
+
+	// A file with a bearer token, read again when it changes. ${NAME} is replaced by the environment variable.
+	TokenFile string `yaml:"token_file" example:"${CREDENTIALS_DIRECTORY}/alert-token"`
+
+	// A file with the key for a signature over the body (HMAC-SHA256, header Whodunit-Signature). ${NAME} as above.
+	HMACSecretFile string `yaml:"hmac_secret_file" example:"/etc/whodunit/alert-hmac"`
+
+	// Give up one attempt after this time.
+	Timeout Duration `yaml:"timeout" min:"100ms" max:"5m" example:"10s"`
+
+	// Accept any certificate. For tests.
+	InsecureSkipVerify bool `yaml:"insecure_skip_verify" example:"false"`
+
+	// Send only findings of at least this severity.
+	MinSeverity string `yaml:"min_severity" oneof:"info low medium high critical" example:"medium"`
+}
+
+// Log is the process's own log.
+type Log struct {
+	// The least severe messages to write.
+	Level string `yaml:"level" oneof:"debug info warn error" reload:"live"`
+
+	// text for people, json for machines.
+	Format string `yaml:"format" oneof:"text json"`
+}
+
+// Default is the configuration without a file. It reads the environment variables WHODUNIT_DATA, XDG_DATA_HOME and HOME.
+func Default() Config { return defaults(os.Getenv) }
+
+func defaults(getenv func(string) string) Config {
+	return Config{
+		DataDir: dataDir(getenv),
+		Server: Server{
+			Listen: "127.0.0.1:8443", TLS: TLS{Mode: "generated"}, SessionTTL: Duration(12 * time.Hour), MetricsAuth: true,
+		},
+		Webhook: Webhook{
+			Listen: "127.0.0.1:9443", Enabled: true, Cluster: "default", TLS: WebhookTLS{Mode: "generated"},
+			MaxBody: 64 << 20, MaxInFlight: 256 << 20,
+		},
+		Journal: Journal{
+			SegmentSize: 64 << 20, SealAfter: Duration(5 * time.Minute), MinFree: 1 << 30, DedupEvents: 1_000_000,
+		},
+		Rules:  Rules{DefaultPack: true},
+		Alerts: Alerts{Log: true},
+		Log:    Log{Level: "info", Format: "text"},
+	}
+}
+
+// Elements of lists have defaults of their own, which the decoder starts from.
+func (File) defaults() File { return File{Cluster: "default", Start: "beginning"} }
+
+func (AlertWebhook) defaults() AlertWebhook {
+	return AlertWebhook{Timeout: Duration(10 * time.Second), MinSeverity: "info"}
+}
+
+func dataDir(getenv func(string) string) string {
+	if d := getenv("WHODUNIT_DATA"); d != "" {
+		return d
+	}
+	if d := getenv("XDG_DATA_HOME"); filepath.IsAbs(d) { // the XDG specification says to ignore relative ones
+		return filepath.Join(d, "whodunit")
+	}
+	if d := getenv("HOME"); d != "" {
+		return filepath.Join(d, ".local", "share", "whodunit")
+	}
+	return "whodunit-data"
+}
