@@ -32,6 +32,13 @@ type scanner struct {
 func (s *scanner) fail(err error) error { return fmt.Errorf("%w at byte %d", err, s.i) }
 
 func (s *scanner) ws() {
+	if s.i < len(s.b) && s.b[s.i] > ' ' {
+		return
+	}
+	s.skipSpace()
+}
+
+func (s *scanner) skipSpace() {
 	for s.i < len(s.b) {
 		switch s.b[s.i] {
 		case ' ', '\t', '\n', '\r':
@@ -397,9 +404,14 @@ func Elements(b []byte) iter.Seq[[]byte] {
 		for {
 			s.ws()
 			v := s.i
-			if s.value() != nil || !yield(b[v:s.i]) || s.expect(',') != nil {
+			if s.value() != nil || !yield(b[v:s.i]) {
 				return
 			}
+			s.ws()
+			if s.i >= len(b) || b[s.i] != ',' {
+				return
+			}
+			s.i++
 		}
 	}
 }
