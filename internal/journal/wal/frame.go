@@ -64,7 +64,7 @@ func fileHeader(first, salt uint64) []byte {
 	b = binary.LittleEndian.AppendUint32(b, Version)
 	b = binary.LittleEndian.AppendUint64(b, salt)
 	b = binary.LittleEndian.AppendUint64(b, first)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return binary.LittleEndian.AppendUint32(b, crcOf(b))
 }
 
 // checkFileHeader says what is wrong with the header of a file of that name. A damaged header costs nothing, as the
@@ -74,7 +74,7 @@ func checkFileHeader(b []byte, first, salt uint64) error {
 		return errors.New("file header is cut short")
 	}
 	b = b[:HeaderSize]
-	if crc32.Checksum(b[:28], castagnoli) != binary.LittleEndian.Uint32(b[28:]) || !bytes.HasPrefix(b, fileMagic) {
+	if crcOf(b[:28]) != binary.LittleEndian.Uint32(b[28:]) || !bytes.HasPrefix(b, fileMagic) {
 		return errors.New("file header is damaged")
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != Version {
@@ -130,3 +130,5 @@ func parseFrame(b []byte, salt uint64, offset int64) (Frame, error) {
 		Size: FrameHeaderSize + int(n), crc: binary.LittleEndian.Uint32(b[20:]),
 	}, nil
 }
+
+func crcOf(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
