@@ -1,0 +1,86 @@
+package native
+
+import (
+	"fmt"
+	"slices"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/ext"
+
+	"whodunit/internal/audit"
+)
+
+// costLimit bounds one evaluation, in CEL's cost units (about one per operation, string and list work by size). The most
+// expensive shipped rule uses some thousands on the largest recorded event; a million takes some tens of milliseconds.
+const costLimit = 1_000_000
+
+// variable is a name that conditions may use. get is nil for those that need more than the event; see activation.
+type variable struct {
+	name string
+	typ  *cel.Type
+	get  func(*audit.Event) ref.Val
+}
+
+// variables is every top-level name but the functions and a rule's own params. docs/reference/rules.md describes each.
+var variables = []variable{
+	{"verb", cel.StringType, func(e *audit.Event) ref.Val { return types.String(e.Verb) }},
+	{"user", cel.ObjectType(typeUser), nil},
+	{"impersonatedUser", cel.ObjectType(typeUser), nil},
+	{"objectRef", cel.ObjectType(typeRef), nil},
+	{"responseStatus", cel.ObjectType(typeStatus), nil},
+	{"requestObject", cel.DynType, nil},
+	{"responseObject", cel.DynType, nil},
+	{"requestURI", cel.StringType, func(e *audit.Event) ref.Val { return types.String(e.RequestURI) }},
+	{"userAgent", cel.StringType, func(e *audit.Event) ref.Val { return types.String(e.UserAgent) }},
+	{"sourceIPs", cel.ListType(cel.StringType), func(e *audit.Event) ref.Val { return texts(e.SourceIPs) }},
+	{"peer", cel.StringType, func(e *audit.Event) ref.Val { return types.String(e.Peer()) }},
+	{"annotations", cel.MapType(cel.StringType, cel.StringType), func(e *audit.Event) ref.Val { return object0(e.Annotations) }},
+	{"decision", cel.StringType, func(e *audit.Event) ref.Val { return types.String(e.Decision) }},
+	{"reason", cel.StringType, func(e *audit.Event) ref.Val { return types.String(e.Reason) }},
+	{"stage", cel.StringType, func(e *audit.Event) ref.Val { return types.String(string(e.Stage)) }},
+	{"level", cel.StringType, func(e *audit.Event) ref.Val { return types.String(string(e.Level)) }},
+	{"auditID", cel.StringType, func(e *audit.Event) ref.Val { return types.String(e.AuditID) }},
+	{"cluster", cel.StringType, func(e *audit.Event) ref.Val { return types.String(e.Cluster) }},
+	{"idReused", cel.BoolType, func(e *audit.Event) ref.Val { return types.Bool(e.Flags&audit.FlagIDReused != 0) }},
+	{"requestReceivedTimestamp", cel.TimestampType, func(e *audit.Event) ref.Val { return stamp(e.ReceivedMicros) }},
+	{"stageTimestamp", cel.TimestampType, func(e *audit.Event) ref.Val { return stamp(e.StageMicros) }},
+}
+
+// environment is what every native rule is compiled in. Immutable, safe for concurrent use.
+type environment struct {
+	cel   *cel.Env
+	types *provider
+	names []string // known top-level names, for suggestions
+}
+
+func newEnvironment() (*environment, error) {
+	p, err := newProvider()
+	if err != nil {
+		return nil, err
+	}
+	opts := []cel.EnvOption{
+		cel.CustomTypeProvider(p), cel.CustomTypeAdapter(p.Registry),
+		cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true), cel.DefaultUTCTimeZone(true),
+		cel.ParserExpressionSizeLimit(64 << 10), cel.ParserRecursionLimit(200), cel.ExpressionNodeLimit(20_000),
+		cel.RegexProgramSizeLimit(10_000),
+		ext.Strings(), ext.Sets(), ext.Lists(ext.ListsMaxRangeSize(10_000)), ext.Math(), ext.Bindings(), ext.TwoVarComprehensions(),
+	}
+	e := &environment{types: p}
+	for _, v := range variables {
+		opts = append(opts, cel.Variable(v.name, v.typ))
+		e.names = append(e.names, v.name)
+	}
+	opts = append(opts, functions()...)
+	if e.cel, err = cel.NewEnv(opts...); err != nil {
+		return nil, fmt.Errorf("cannot make CEL environment: %w", err)
+	}
+	for name := range e.cel.Functions() {
+		if name[0] >= 'A' && name[0] <= 'z' && name[0] != '_' {
+			e.names = append(e.names, name)
+		}
+	}
+	slices.Sort(e.names)
+	return e, nil
+}

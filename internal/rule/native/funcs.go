@@ -1,0 +1,217 @@
+package native
+
+import (
+	"net/netip"
+	"net/url"
+	"path"
+	"strings"
+	"unicode/utf8"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+)
+
+const serviceAccountPrefix = "system:serviceaccount:"
+
+// functions is what conditions can call besides CEL's own and its strings, sets, lists and math extensions.
+func functions() []cel.EnvOption {
+	str, list := cel.StringType, cel.ListType(cel.StringType)
+	unary := func(name string, in, out *cel.Type, f func(ref.Val) ref.Val) cel.EnvOption {
+		return cel.Function(name, cel.Overload(name+"_value", []*cel.Type{in}, out, cel.UnaryBinding(f)))
+	}
+	return []cel.EnvOption{
+		cel.Function("glob",
+			cel.Overload("glob_string_string", []*cel.Type{str, str}, cel.BoolType, cel.BinaryBinding(celGlob)),
+			cel.Overload("glob_string_list", []*cel.Type{str, list}, cel.BoolType, cel.BinaryBinding(celGlob))),
+		cel.Function("inCIDR",
+			cel.Overload("inCIDR_string_string", []*cel.Type{str, str}, cel.BoolType, cel.BinaryBinding(celInCIDR)),
+			cel.Overload("inCIDR_string_list", []*cel.Type{str, list}, cel.BoolType, cel.BinaryBinding(celInCIDR))),
+		unary("isServiceAccount", str, cel.BoolType, func(v ref.Val) ref.Val {
+			ns, name := serviceAccount(v)
+			return types.Bool(ns != "" && name != "")
+		}),
+		unary("serviceAccountNamespace", str, str, func(v ref.Val) ref.Val { ns, _ := serviceAccount(v); return types.String(ns) }),
+		unary("serviceAccountName", str, str, func(v ref.Val) ref.Val { _, n := serviceAccount(v); return types.String(n) }),
+		unary("cleanPath", str, str, func(v ref.Val) ref.Val { return types.String(path.Clean(string(v.(types.String)))) }),
+		unary("podSpecs", cel.DynType, cel.ListType(cel.DynType), podSpecs),
+		unary("containers", cel.DynType, cel.ListType(cel.DynType), containers),
+		cel.Function("uriParam", cel.Overload("uriParam_string_string", []*cel.Type{str, str}, list, cel.BinaryBinding(celURIParam))),
+		// uriParam(name) is uriParam(requestURI, name).
+		cel.Macros(cel.GlobalMacro("uriParam", 1, func(f cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *common.Error) {
+			return f.NewCall("uriParam", f.NewIdent("requestURI"), args[0]), nil
+		})),
+	}
+}
+
+// each calls f for the string that v is, or for each string of the list that it is, until f returns true.
+func each(v ref.Val, f func(string) bool) ref.Val {
+	if s, ok := v.(types.String); ok {
+		return types.Bool(f(string(s)))
+	}
+	l, ok := v.(traits.Lister)
+	if !ok {
+		return types.MaybeNoSuchOverloadErr(v)
+	}
+	for it := l.Iterator(); it.HasNext() == types.True; {
+		s, ok := it.Next().(types.String)
+		if !ok {
+			return types.NewErr("a list of strings is wanted")
+		}
+		if f(string(s)) {
+			return types.True
+		}
+	}
+	return types.False
+}
+
+func celGlob(s, patterns ref.Val) ref.Val {
+	text := string(s.(types.String))
+	return each(patterns, func(p string) bool { return glob(text, p) })
+}
+
+// glob has the meaning of match.Glob: * is any run of characters, ? one character, \ takes the next literally, the whole of s
+// must match. Time grows with the product of the lengths at worst, never exponentially.
+func glob(s, p string) bool {
+	i, j, star, back := 0, 0, -1, 0
+	for i < len(s) {
+		if j < len(p) {
+			if p[j] == '*' {
+				star, back = j, i
+				j++
+				continue
+			}
+			if n, m := globStep(s[i:], p[j:]); n > 0 {
+				i, j = i+n, j+m
+				continue
+			}
+		}
+		if star < 0 {
+			return false
+		}
+		_, n := utf8.DecodeRuneInString(s[back:])
+		back += n
+		i, j = back, star+1
+	}
+	for j < len(p) && p[j] == '*' {
+		j++
+	}
+	return j == len(p)
+}
+
+// globStep matches one character of s with one element of p that is no star: how many bytes each takes, 0 where they differ.
+func globStep(s, p string) (n, m int) {
+	if p[0] == '?' {
+		_, n = utf8.DecodeRuneInString(s)
+		return n, 1
+	}
+	if p[0] == '\\' && len(p) > 1 {
+		m, p = 1, p[1:]
+	}
+	_, k := utf8.DecodeRuneInString(p)
+	if len(s) < k || s[:k] != p[:k] {
+		return 0, 0
+	}
+	return k, m + k
+}
+
+func serviceAccount(v ref.Val) (namespace, name string) {
+	rest, ok := strings.CutPrefix(string(v.(types.String)), serviceAccountPrefix)
+	if !ok {
+		return "", ""
+	}
+	namespace, name, _ = strings.Cut(rest, ":")
+	return namespace, name
+}
+
+// celInCIDR is false where the address is none, so that a hostile X-Forwarded-For entry is simply outside; a bad CIDR is an
+// error.
+func celInCIDR(ip, cidrs ref.Val) ref.Val {
+	addr, err := netip.ParseAddr(string(ip.(types.String)))
+	if err != nil {
+		return types.False
+	}
+	addr = addr.Unmap().WithZone("")
+	var bad error
+	in := each(cidrs, func(c string) bool {
+		p, err := netip.ParsePrefix(c)
+		if err != nil {
+			if a, e := netip.ParseAddr(c); e == nil {
+				p, err = netip.PrefixFrom(a, a.BitLen()), nil
+			}
+		}
+		if err != nil {
+			bad = err
+		}
+		return err == nil && p.Contains(addr)
+	})
+	if bad != nil && in != types.True {
+		return types.NewErr("inCIDR: %v", bad)
+	}
+	return in
+}
+
+// celURIParam gives every value of one query parameter, decoded, in order; [] where there is none. A part of the query that
+// is not well-formed is passed over alone, so one bad escape hides nothing else.
+func celURIParam(uri, name ref.Val) ref.Val {
+	_, query, _ := strings.Cut(string(uri.(types.String)), "?")
+	var out []string
+	for part := range strings.SplitSeq(query, "&") {
+		k, v, _ := strings.Cut(part, "=")
+		if uk, err := url.QueryUnescape(k); err != nil || uk != string(name.(types.String)) {
+			continue
+		}
+		if u, err := url.QueryUnescape(v); err == nil {
+			v = u
+		}
+		out = append(out, v)
+	}
+	return texts(out)
+}
+
+// podSpecs finds the pod specifications in an object, whole or partial: of a pod, of a workload's template, of a cron job.
+func podSpecs(v ref.Val) ref.Val {
+	var out []ref.Val
+	spec := member(v, "spec")
+	for _, s := range []ref.Val{spec, member(spec, "template", "spec"), member(spec, "jobTemplate", "spec", "template", "spec"), member(v, "template", "spec")} {
+		if _, ok := s.(traits.Mapper); ok {
+			out = append(out, s)
+		}
+	}
+	return types.NewRefValList(types.DefaultTypeAdapter, out)
+}
+
+// containers gives the containers of every kind in every pod specification of an object.
+func containers(v ref.Val) ref.Val {
+	var out []ref.Val
+	for it := podSpecs(v).(traits.Lister).Iterator(); it.HasNext() == types.True; {
+		spec := it.Next()
+		for _, kind := range []string{"containers", "initContainers", "ephemeralContainers"} {
+			l, ok := member(spec, kind).(traits.Lister)
+			if !ok {
+				continue
+			}
+			for c := l.Iterator(); c.HasNext() == types.True; {
+				out = append(out, c.Next())
+			}
+		}
+	}
+	return types.NewRefValList(types.DefaultTypeAdapter, out)
+}
+
+// member walks into maps; nil where there is nothing.
+func member(v ref.Val, names ...string) ref.Val {
+	for _, n := range names {
+		m, ok := v.(traits.Mapper)
+		if !ok {
+			return nil
+		}
+		if v, ok = m.Find(types.String(n)); !ok {
+			return nil
+		}
+	}
+	return v
+}

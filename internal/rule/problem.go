@@ -1,0 +1,72 @@
+package rule
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Problem is one thing wrong with one place of a rule file. It is permanent until the file changes.
+type Problem struct {
+	File         string
+	Line, Column int    // from 1; 0 where unknown
+	Rule         string // the rule's id where it is known
+	Text         string // what is wrong and what was expected
+	Nearest      string // the nearest known name, "" if none is near
+}
+
+// Error is `file:line:column: rule x: text (did you mean y?)`.
+func (p *Problem) Error() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d", p.Line)
+		if p.Column > 0 {
+			fmt.Fprintf(&b, ":%d", p.Column)
+		}
+	}
+	b.WriteString(": ")
+	if p.Rule != "" {
+		fmt.Fprintf(&b, "rule %s: ", p.Rule)
+	}
+	b.WriteString(p.Text)
+	if p.Nearest != "" {
+		fmt.Fprintf(&b, " (did you mean %q?)", p.Nearest)
+	}
+	return b.String()
+}
+
+// Nearest is the known name with the fewest edits from name (letters inserted, deleted, replaced; case counts for nothing), ""
+// if more than a third of its letters, and more than one, would have to change.
+func Nearest(name string, known []string) string {
+	const longest = 100 // names are hostile, too: the work is quadratic
+	if len(name) > longest {
+		return ""
+	}
+	best, at := max(len(name)/3, 1)+1, ""
+	for _, k := range known {
+		if d := edits(strings.ToLower(name), strings.ToLower(k)); d < best {
+			best, at = d, k
+		}
+	}
+	return at
+}
+
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			d := diagonal
+			if a[i] != b[j] {
+				d++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(d, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,59 @@
+package rule
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync/atomic"
+)
+
+// Set is an immutable group of rules with distinct ids, in the order of file, then line. Safe for concurrent use.
+type Set struct {
+	rules []*Rule
+	byID  map[string]*Rule
+}
+
+// NewSet makes a set. Of rules with the same id the first (by file, then line) stays; each other is left out and is a Problem.
+func NewSet(rules []*Rule) (*Set, []*Problem) {
+	sorted := slices.Clone(rules)
+	slices.SortStableFunc(sorted, func(a, b *Rule) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
+	s := &Set{byID: make(map[string]*Rule, len(sorted))}
+	var problems []*Problem
+	for _, r := range sorted {
+		if first := s.byID[r.ID]; first != nil {
+			problems = append(problems, &Problem{File: r.File, Line: r.Line, Column: r.Column, Rule: r.ID,
+				Text: fmt.Sprintf("id is used already at %s; every rule needs an id of its own", first.Where())})
+			continue
+		}
+		s.byID[r.ID] = r
+		s.rules = append(s.rules, r)
+	}
+	return s, problems
+}
+
+// Rules is every rule in order. The slice must not be changed.
+func (s *Set) Rules() []*Rule {
+	if s == nil {
+		return nil
+	}
+	return s.rules
+}
+
+// Get is the rule with that id, nil if there is none.
+func (s *Set) Get(id string) *Rule {
+	if s == nil {
+		return nil
+	}
+	return s.byID[id]
+}
+
+// Current holds the set in force. The zero value holds none. Safe for concurrent use.
+type Current struct{ p atomic.Pointer[Set] }
+
+// Load is the set in force, nil before the first Store.
+func (c *Current) Load() *Set { return c.p.Load() }
+
+// Store puts s in force for every evaluation that begins afterwards.
+func (c *Current) Store(s *Set) { c.p.Store(s) }

@@ -1,0 +1,39 @@
+package rule
+
+import (
+	"fmt"
+
+	"whodunit/internal/audit"
+)
+
+// Test is one event that a rule must or must not match.
+type Test struct {
+	Name    string
+	Line    int
+	Event   audit.Event
+	Match   bool
+	Message string // the expected message; "" leaves it unchecked
+}
+
+// RunTests runs the rule's own tests and returns one Problem for each that fails.
+func (r *Rule) RunTests() []*Problem {
+	var out []*Problem
+	fail := func(t *Test, format string, a ...any) {
+		out = append(out, &Problem{File: r.File, Line: t.Line, Rule: r.ID, Text: fmt.Sprintf("test %q: ", t.Name) + fmt.Sprintf(format, a...)})
+	}
+	for i := range r.Tests {
+		t := &r.Tests[i]
+		got, err := r.Match(&t.Event)
+		switch {
+		case got != t.Match && err != nil:
+			fail(t, "match is %t, want %t: %v", got, t.Match, err)
+		case got != t.Match:
+			fail(t, "match is %t, want %t", got, t.Match)
+		case got && t.Message != "":
+			if m := r.Message.Render(&t.Event); m != t.Message {
+				fail(t, "message is %q, want %q", m, t.Message)
+			}
+		}
+	}
+	return out
+}
