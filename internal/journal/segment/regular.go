@@ -1,0 +1,128 @@
+package segment
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"whodunit/internal/audit"
+)
+
+// derive finds in one pass over the raw event what the columns need beside audit.Event: the members of findings, and whether
+// the columns will say exactly what the JSON says. In doubt it says that they will not, which costs time, never truth.
+func derive(rec *audit.Record) row {
+	r := row{Record: rec}
+	raw := rec.Event.Raw
+	r.irregular = !utf8.Valid(raw) || int64(rec.Event.Response.Code) != int64(int32(rec.Event.Response.Code))
+	for name, v := range audit.Members(raw) {
+		ok := true
+		switch name {
+		case "auditID", "stage", "level", "verb", "requestURI", "userAgent":
+			ok = plainText(v)
+		case "user", "impersonatedUser":
+			ok = plainUser(v)
+		case "sourceIPs":
+			ok = plainList(v)
+		case "objectRef":
+			ok = plainRef(v)
+		case "responseStatus":
+			ok = plainStatus(v)
+		case "annotations":
+			ok = plainAnnotations(v)
+		case "rule":
+			r.rule, _ = audit.Text(v)
+			ok = plainText(v)
+		case "severity":
+			r.severity, _ = audit.Text(v)
+			ok = plainText(v)
+		default:
+			ok = strings.IndexByte(name, '.') < 0
+		}
+		r.irregular = r.irregular || !ok
+	}
+	return r
+}
+
+// plainText: null, or a scalar that is not empty.
+func plainText(v []byte) bool { return v[0] != '{' && v[0] != '[' && string(v) != `""` }
+
+// plainList: null, or an array of scalars with at least one element.
+func plainList(v []byte) bool {
+	if v[0] == 'n' {
+		return true
+	}
+	if v[0] != '[' {
+		return false
+	}
+	n := 0
+	for el := range audit.Elements(v) {
+		if el[0] == '{' || el[0] == '[' || el[0] == 'n' {
+			return false
+		}
+		n++
+	}
+	return n > 0
+}
+
+func plainObject(v []byte, member func(name string, v []byte) bool) bool {
+	if v[0] == 'n' {
+		return true
+	}
+	if v[0] != '{' {
+		return false
+	}
+	for name, v := range audit.Members(v) {
+		if !member(name, v) {
+			return false
+		}
+	}
+	return true
+}
+
+func plainUser(v []byte) bool {
+	return plainObject(v, func(name string, v []byte) bool {
+		switch name {
+		case "username", "uid":
+			return plainText(v)
+		case "groups":
+			return plainList(v)
+		}
+		return true
+	})
+}
+
+func plainRef(v []byte) bool {
+	return plainObject(v, func(name string, v []byte) bool {
+		switch name {
+		case "resource", "subresource", "namespace", "name", "apiGroup":
+			return plainText(v)
+		case "apiVersion": // v1alpha1 has the group in it
+			return plainText(v) && bytes.IndexByte(v, '/') < 0 && bytes.IndexByte(v, '\\') < 0
+		}
+		return true
+	})
+}
+
+func plainStatus(v []byte) bool {
+	return plainObject(v, func(name string, v []byte) bool {
+		switch name {
+		case "code":
+			n, err := strconv.Atoi(string(v))
+			return v[0] == 'n' || err == nil && n != 0 && n <= math.MaxInt32 && n >= math.MinInt32
+		case "reason":
+			return plainText(v)
+		}
+		return true
+	})
+}
+
+func plainAnnotations(v []byte) bool {
+	return plainObject(v, func(name string, v []byte) bool {
+		if name == audit.AnnotationDecision || name == audit.AnnotationReason {
+			return plainText(v)
+		}
+		return name != "" && !strings.HasPrefix(audit.AnnotationDecision, name+".") && !strings.HasPrefix(audit.AnnotationReason, name+".")
+	})
+}
