@@ -1,0 +1,67 @@
+package rules_test
+
+import (
+	"testing"
+
+	"whodunit/internal/rule"
+	"whodunit/internal/rule/native"
+	"whodunit/rules"
+)
+
+func load(t testing.TB) *rule.Set {
+	t.Helper()
+	f, err := native.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*rule.Rule
+	for _, file := range rule.Load(rules.FS, f) {
+		for _, p := range file.Problems {
+			t.Error(p)
+		}
+		all = append(all, file.Rules...)
+	}
+	set, problems := rule.NewSet(all)
+	for _, p := range problems {
+		t.Error(p)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	return set
+}
+
+// TestPack runs every rule's own tests and holds the pack to its own standard.
+func TestPack(t *testing.T) {
+	set := load(t)
+	if n := len(set.Rules()); n < 11 {
+		t.Errorf("%d rules, want at least 11", n)
+	}
+	for _, r := range set.Rules() {
+		t.Run(r.ID, func(t *testing.T) {
+			if r.File != r.ID+".yaml" {
+				t.Errorf("rule %s stands in %s", r.ID, r.File)
+			}
+			for _, p := range r.RunTests() {
+				t.Error(p)
+			}
+			var yes, no int
+			for _, c := range r.Tests {
+				if c.Match {
+					yes++
+				} else {
+					no++
+				}
+			}
+			if yes < 2 || no < 2 {
+				t.Errorf("%d tests that match and %d that do not; want two of each", yes, no)
+			}
+			if r.Title == r.ID || r.Description == "" || len(r.Tags) == 0 || len(r.References) == 0 || len(r.FalsePositives) == 0 || len(r.GroupBy) == 0 {
+				t.Error("title, description, tags, references, false_positives and group_by are wanted")
+			}
+			if r.Prefilter == nil && r.ID != "audit-id-reuse" {
+				t.Error("no prefilter: the condition would run on every event")
+			}
+		})
+	}
+}
