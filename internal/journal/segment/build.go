@@ -34,7 +34,9 @@ type builder struct {
 	spec [numColumns]columnSpec
 	rows []row
 	g    group
-	buf  []byte
+	buf  []byte // a page
+
+	packed []byte // a page, compressed
 }
 
 func newBuilder() (*builder, error) {
@@ -88,6 +90,7 @@ func (b *builder) describe() {
 		}
 		g.maxSeq = max(g.maxSeq, r.Seq)
 		g.rawBytes += int64(len(r.Event.Raw))
+		g.maxIngested = max(g.maxIngested, r.IngestedMicros)
 		seen[r.Identity] = struct{}{}
 		if r.irregular {
 			g.irregular++
@@ -280,7 +283,8 @@ func (b *builder) page(h format.PageHeader) (page, error) {
 	if len(b.buf) > math.MaxInt32/2 {
 		return page{}, fmt.Errorf("page of %d bytes is too large", len(b.buf))
 	}
-	z := b.z.EncodeAll(b.buf, nil)
+	b.packed = b.z.EncodeAll(b.buf, b.packed[:0])
+	z := b.packed
 	h.UncompressedPageSize, h.CompressedPageSize = int32(len(b.buf)), int32(len(z))
 	h.CRC = int32(crc32.ChecksumIEEE(z))
 	head, err := thrift.Marshal(&thrift.CompactProtocol{}, &h)

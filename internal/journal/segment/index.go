@@ -63,6 +63,7 @@ type group struct {
 	rawBytes             int64
 	unique               bool // no two rows share an identity
 	irregular            int  // rows with the Irregular bit
+	maxIngested          int64
 	columns              [numColumns]chunk
 	tokens               []tokens
 }
@@ -127,6 +128,7 @@ func (e *enc) group(g *group) {
 	e.i(g.rawBytes)
 	e.bool(g.unique)
 	e.n(g.irregular)
+	e.i(g.maxIngested)
 	e.n(int(numColumns))
 	for c := range g.columns {
 		e.chunk(&g.columns[c])
@@ -139,7 +141,7 @@ func (e *enc) group(g *group) {
 	}
 }
 
-// frame encodes the index with its checksum. trailer adds what is behind the second copy.
+// frame encodes the index with its checksum.
 func (x *index) frame() ([]byte, error) {
 	e := enc{}
 	e.n(x.meta.Version)
@@ -290,6 +292,7 @@ func (d *dec) group(g *group) {
 	g.rawBytes = d.i()
 	g.unique = d.bool()
 	g.irregular = d.n()
+	g.maxIngested = d.i()
 	if n := d.n(); n != int(numColumns) {
 		d.fail("%d columns, not %d", n, numColumns)
 		return
@@ -341,13 +344,14 @@ func decodeIndex(payload []byte) (*index, error) {
 // sum fills what of meta follows from the groups.
 func (x *index) sum() {
 	m := &x.meta
-	m.Rows, m.RawBytes, m.Untimed, m.MinMicros, m.MaxMicros = 0, 0, 0, 0, 0
+	m.Rows, m.RawBytes, m.Untimed, m.MinMicros, m.MaxMicros, m.MaxIngested = 0, 0, 0, 0, 0, 0
 	timed := false
 	for i := range x.groups {
 		g := &x.groups[i]
 		m.Rows += int64(g.rows)
 		m.RawBytes += g.rawBytes
 		m.Untimed += int64(g.untimed)
+		m.MaxIngested = max(m.MaxIngested, g.maxIngested)
 		if g.rows == g.untimed {
 			continue
 		}

@@ -30,7 +30,7 @@ func derive(rec *audit.Record) row {
 		case "responseStatus":
 			ok = plainStatus(v)
 		case "annotations":
-			ok = plainAnnotations(v)
+			ok = plainAnnotations(v, &r.emptyReason)
 		case "rule":
 			r.rule, _ = audit.Text(v)
 			ok = plainText(v)
@@ -118,9 +118,14 @@ func plainStatus(v []byte) bool {
 	})
 }
 
-func plainAnnotations(v []byte) bool {
+func plainAnnotations(v []byte, emptyReason *bool) bool {
+	*emptyReason = false
 	return plainObject(v, func(name string, v []byte) bool {
-		if name == audit.AnnotationDecision || name == audit.AnnotationReason {
+		switch name {
+		case audit.AnnotationReason:
+			*emptyReason = string(v) == `""`
+			return *emptyReason || plainText(v)
+		case audit.AnnotationDecision:
 			return plainText(v)
 		}
 		return name != "" && !strings.HasPrefix(audit.AnnotationDecision, name+".") && !strings.HasPrefix(audit.AnnotationReason, name+".")

@@ -57,6 +57,10 @@ const (
 // JSON says at their paths (an empty string, a list in place of a string, a dotted member name), so ask the raw event.
 const Irregular = 1 << 16
 
+// EmptyReason is another bit: the Reason column is empty because the annotation is there and empty, as it is wherever the
+// authorizer had nothing to say, and not because it is missing.
+const EmptyReason = 1 << 17
+
 type kind uint8
 
 const (
@@ -86,6 +90,7 @@ type row struct {
 	*audit.Record
 	rule, severity string
 	irregular      bool
+	emptyReason    bool
 }
 
 func schema() [numColumns]columnSpec {
@@ -137,7 +142,7 @@ func schema() [numColumns]columnSpec {
 }
 
 // PathColumn is the column that answers a path of match.Values exactly for every row without the Irregular bit: the column's
-// value where it is not empty (not 0 for Code), and a missing path where it is.
+// value where it is not empty (not 0 for Code), and a missing path where it is (but see EmptyReason).
 func PathColumn(path string) (Column, bool) {
 	if path == "" {
 		return 0, false
@@ -157,6 +162,9 @@ func flags(r *row) int {
 	f := int(r.Event.Flags)
 	if r.irregular {
 		f |= Irregular
+	}
+	if r.emptyReason {
+		f |= EmptyReason
 	}
 	return f
 }
