@@ -68,14 +68,14 @@ func TestCluster(t *testing.T) {
 	r, hook := newReceiver(t)
 	c := For(t, Config{Nodes: []string{"node-1"}, Webhook: hook, LoadUsers: 4})
 	ctx := t.Context()
-	var ids []string
+	var requests []Request
 	must := func(user string, args ...string) Result {
 		t.Helper()
 		res := c.Kubectl(ctx, user, args...)
 		if res.Err != nil {
 			t.Fatal(res.Err)
 		}
-		ids = append(ids, res.AuditIDs...)
+		requests = append(requests, res.Requests...)
 		return res
 	}
 	if got := must(Alice, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}").Stdout; got != Alice {
@@ -93,9 +93,9 @@ func TestCluster(t *testing.T) {
 	if denied.Err == nil || !strings.Contains(denied.Stderr, "forbidden") || strings.Contains(denied.Stderr, "Audit-Id") {
 		t.Errorf("mallory was answered %v, %q", denied.Err, denied.Stderr)
 	}
-	ids = append(ids, denied.AuditIDs...)
-	if len(ids) < 8 {
-		t.Fatalf("only %d audit ids", len(ids))
+	requests = append(requests, denied.Requests...)
+	if len(requests) < 8 {
+		t.Fatalf("only %d requests", len(requests))
 	}
 	load, err := c.RunLoad(ctx, Load{Duration: 2 * time.Second, Rate: 50, Namespaces: 2})
 	if err != nil || !strings.Contains(load, "failed 0") {
@@ -125,9 +125,9 @@ func TestCluster(t *testing.T) {
 	if missing > 100 || len(sent) < 200 {
 		t.Errorf("%d of %d logged events were not sent; %d were", missing, len(logged), len(sent))
 	}
-	for _, id := range ids {
-		if _, ok := byID[id]; !ok {
-			t.Errorf("request %s is not in the audit log", id)
+	for _, r := range requests {
+		if _, ok := byID[r.AuditID]; ok != r.Audited() {
+			t.Errorf("request in the audit log = %t, want %t: %+v", ok, r.Audited(), r)
 		}
 	}
 	if !slices.ContainsFunc(logged, func(e Logged) bool {
@@ -177,7 +177,7 @@ func TestHoldPort(t *testing.T) {
 
 func TestSplitTrace(t *testing.T) {
 	stderr := strings.Join([]string{
-		`I1121 15:00:00.000000   12 round_trippers.go:527] "Request" verb="GET" url="https://127.0.0.1:1/x" headers=<`,
+		`I1121 15:00:00.000000   12 round_trippers.go:527] "Request" verb="GET" url="https://127.0.0.1:1/x?y=z" headers=<`,
 		"\tAccept: application/json", " >",
 		`I1121 15:00:00.100000   12 round_trippers.go:632] "Response" status="200 OK" headers=<`,
 		"\tAudit-Id: aaaa-1", "\tContent-Length: 5", " >  milliseconds=3",
@@ -185,11 +185,11 @@ func TestSplitTrace(t *testing.T) {
 		`I1121 15:00:00.200000   12 request.go:1] short`,
 		"Error from server (NotFound)", "",
 	}, "\n")
-	rest, ids := splitTrace(stderr)
+	rest, requests := splitTrace(stderr)
 	if want := "Warning: deprecated\nError from server (NotFound)\n"; rest != want {
 		t.Errorf("rest = %q, want %q", rest, want)
 	}
-	if !slices.Equal(ids, []string{"aaaa-1"}) {
-		t.Errorf("ids = %q", ids)
+	if want := []Request{{Method: "GET", URL: "/x?y=z", AuditID: "aaaa-1"}}; !slices.Equal(requests, want) {
+		t.Errorf("requests = %+v, want %+v", requests, want)
 	}
 }

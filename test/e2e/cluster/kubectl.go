@@ -6,20 +6,29 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
 
 // Result is what one kubectl call did.
 type Result struct {
-	Command  string   // as a person would type it
-	Stdout   string   //
-	Stderr   string   // without the trace of the requests
-	AuditIDs []string // of the requests that it made and got an answer to, in order; the API server's own word
-	Err      error    // the exit code and Stderr, nil for success
-	Start    time.Time
-	End      time.Time
+	Command    string    // as a person would type it
+	Stdout     string    //
+	Stderr     string    // without the trace of the requests
+	Requests   []Request // that got an answer, in order
+	Err        error     // the exit code and Stderr, nil for success
+	Start, End time.Time
+}
+
+// Request is one API call that kubectl made, as its own trace tells it.
+type Request struct {
+	Method, URL string // URL without scheme and host
+	AuditID     string // from the response's header: the API server's own word
+}
+
+// Audited reports whether this package's audit policy keeps the request: it leaves out a few paths that say nothing.
+func (r Request) Audited() bool {
+	return !strings.HasPrefix(r.URL, "/openapi") && !strings.HasPrefix(r.URL, "/version") && !strings.HasPrefix(r.URL, "/readyz")
 }
 
 // kubectlLimit bounds one call, so that a watch that never ends fails its test and not the whole run.
@@ -27,8 +36,9 @@ const kubectlLimit = 2 * time.Minute
 
 // A trace line of kubectl -v=8 is klog's header, or a header of an HTTP message, indented by tabs.
 var (
-	klogLine  = regexp.MustCompile(`^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+\.go:\d+\] `)
-	auditLine = regexp.MustCompile(`^\s+Audit-Id: (\S+)$`)
+	klogLine    = regexp.MustCompile(`^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+\.go:\d+\] `)
+	requestLine = regexp.MustCompile(`\] "Request" verb="([A-Z]+)" url="[a-z]+://[^/"]+([^"]*)"`)
+	auditLine   = regexp.MustCompile(`^\s+Audit-Id: (\S+)$`)
 )
 
 // Kubectl runs kubectl as one of the cluster's users and waits for its end.
@@ -57,22 +67,26 @@ func (c *Cluster) KubectlWith(ctx context.Context, o KubectlOptions, args ...str
 	err := cmd.Run()
 	r.End = time.Now()
 	r.Stdout = stdout.String()
-	r.Stderr, r.AuditIDs = splitTrace(stderr.String())
+	r.Stderr, r.Requests = splitTrace(stderr.String())
 	if err != nil {
 		r.Err = fmt.Errorf("%s (as %s): %w: %s", r.Command, o.User, err, strings.TrimSpace(r.Stderr))
 	}
 	return r
 }
 
-// splitTrace parts what kubectl -v=8 says to people from its trace, and takes the audit ids from the latter. The same id
-// comes more than once where a response is traced twice.
-func splitTrace(stderr string) (rest string, ids []string) {
+// splitTrace parts what kubectl -v=8 says to people from its trace, and takes the requests from the latter.
+func splitTrace(stderr string) (rest string, requests []Request) {
 	var out strings.Builder
+	var last Request
 	inTrace := false
 	for line := range strings.Lines(stderr) {
 		text := strings.TrimRight(line, "\n")
-		if m := auditLine.FindStringSubmatch(text); m != nil && !slices.Contains(ids, m[1]) {
-			ids = append(ids, m[1])
+		if m := requestLine.FindStringSubmatch(text); m != nil {
+			last = Request{Method: m[1], URL: m[2]}
+		}
+		if m := auditLine.FindStringSubmatch(text); inTrace && m != nil {
+			last.AuditID = m[1]
+			requests = append(requests, last)
 		}
 		switch {
 		case klogLine.MatchString(text):
@@ -83,7 +97,7 @@ func splitTrace(stderr string) (rest string, ids []string) {
 			out.WriteString(line)
 		}
 	}
-	return out.String(), ids
+	return out.String(), requests
 }
 
 // Load is made-up load by many users, as test/cluster/loadgen.go makes it.
