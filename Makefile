@@ -41,7 +41,7 @@ $(BIN):
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/whodunit
 
 run: build ## start the server with recorded events of a real cluster; it prints its address and first login
-	$(BIN) serve --data-dir $(DATA_DIR) $(foreach f,$(EXAMPLES),--import $(f))
+	WHODUNIT_DATA=$(DATA_DIR) $(BIN) serve $(foreach f,$(EXAMPLES),--import $(f))
 
 parts: ## get what the tests need: a real Kubernetes API server (built once, 8 minutes on 2 cores), Chromium
 	test/parts.sh
