@@ -55,6 +55,7 @@ type Rule struct {
 	Format       string // the front end that made it: "native"
 	File         string // where it stands, as given to Load
 	Line, Column int
+	Disabled     bool // it holds its id, so that it can switch a shipped rule off, and never matches
 
 	Condition Condition
 	// Prefilter is implied by Condition: where it is false, Condition is never true. nil: nothing is known.

@@ -14,6 +14,7 @@ type Set struct {
 }
 
 // NewSet makes a set. Of rules with the same id the first (by file, then line) stays; each other is left out and is a Problem.
+// Disabled rules are left out, too, once that is settled.
 func NewSet(rules []*Rule) (*Set, []*Problem) {
 	sorted := slices.Clone(rules)
 	slices.SortStableFunc(sorted, func(a, b *Rule) int {
@@ -30,7 +31,7 @@ func NewSet(rules []*Rule) (*Set, []*Problem) {
 		s.byID[r.ID] = r
 		s.rules = append(s.rules, r)
 	}
-	return s, problems
+	return s.without(func(r *Rule) bool { return r.Disabled }), problems
 }
 
 // Rules is every rule in order. The slice must not be changed.
@@ -57,3 +58,28 @@ func (c *Current) Load() *Set { return c.p.Load() }
 
 // Store puts s in force for every evaluation that begins afterwards.
 func (c *Current) Store(s *Set) { c.p.Store(s) }
+
+// Over is base with rules on top: a rule of base whose id one of rules has, disabled or not, is replaced. base may be nil.
+func Over(base *Set, rules []*Rule) (*Set, []*Problem) {
+	ids := map[string]bool{}
+	for _, r := range rules {
+		ids[r.ID] = true
+	}
+	top, problems := NewSet(rules)
+	out := base.without(func(r *Rule) bool { return ids[r.ID] })
+	for _, r := range top.rules {
+		out.rules, out.byID[r.ID] = append(out.rules, r), r
+	}
+	return out, problems
+}
+
+// without is a copy of s that lacks some rules.
+func (s *Set) without(drop func(*Rule) bool) *Set {
+	out := &Set{byID: map[string]*Rule{}}
+	for _, r := range s.Rules() {
+		if !drop(r) {
+			out.rules, out.byID[r.ID] = append(out.rules, r), r
+		}
+	}
+	return out
+}

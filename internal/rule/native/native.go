@@ -68,7 +68,6 @@ type loader struct {
 	rule     *rule.Rule
 	problems []*rule.Problem
 
-	disabled  bool
 	params    map[string]ref.Val
 	condition *yaml.Node
 	message   *yaml.Node
@@ -84,7 +83,7 @@ func (l *loader) failNear(n *yaml.Node, near, format string, a ...any) {
 
 var idPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$`)
 
-// load gives nil where the rule is wrong or switched off.
+// load gives nil where the rule is wrong.
 func (l *loader) load(d *yaml.Node) *rule.Rule {
 	r := l.rule
 	l.fields(d, "rule", []field{
@@ -109,7 +108,7 @@ func (l *loader) load(d *yaml.Node) *rule.Rule {
 		{"condition", func(n *yaml.Node) { l.condition = n }},
 		{"message", func(n *yaml.Node) { l.message = n }},
 		{"group_by", func(n *yaml.Node) { l.groupBy = n; r.GroupBy = l.texts(n) }},
-		{"enabled", func(n *yaml.Node) { l.disabled = !l.boolean(n) }},
+		{"enabled", func(n *yaml.Node) { r.Disabled = !l.boolean(n) }},
 		{"references", func(n *yaml.Node) { r.References = l.texts(n) }},
 		{"false_positives", func(n *yaml.Node) { r.FalsePositives = l.texts(n) }},
 		{"tests", l.tests},
@@ -118,7 +117,7 @@ func (l *loader) load(d *yaml.Node) *rule.Rule {
 		p.Rule = r.ID // the id may come after what is wrong
 	}
 	l.finish(d)
-	if len(l.problems) > 0 || l.disabled {
+	if len(l.problems) > 0 {
 		return nil
 	}
 	return r

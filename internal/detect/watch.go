@@ -1,0 +1,110 @@
+package detect
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	settle = 200 * time.Millisecond // an editor's save, or a ConfigMap's swap, is several changes
+	rescan = time.Minute            // for file systems that report no changes
+)
+
+// Watch reloads whenever something changes below a layer's Dir, until ctx ends. Editors that write a new file and rename it
+// and the ..data swap of a mounted ConfigMap are changes of the folder, so folders are watched, not files. Where the
+// operating system reports nothing (a network file system, too few watches left) a scan each minute still notices. It
+// returns once all its goroutines have.
+func (r *Rules) Watch(ctx context.Context) error {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("cannot watch rule folders: %w", err)
+	}
+	defer w.Close()
+	r.scan(w)
+	tick := time.NewTicker(rescan)
+	defer tick.Stop()
+	first := make(chan struct{}, 1) // what changed between the first Reload and the first watch
+	first <- struct{}{}
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-w.Events:
+			if !ok {
+				return nil
+			}
+			if e.Op != fsnotify.Chmod {
+				timer.Reset(settle)
+			}
+		case err, ok := <-w.Errors:
+			if !ok {
+				return nil
+			}
+			r.o.Logger.Warn("changes of rule files may have been missed; reading them again", "error", err)
+			timer.Reset(settle)
+		case <-timer.C:
+			r.scan(w)
+			r.Reload()
+		case <-first:
+			r.reloadIfChanged(w)
+		case <-tick.C:
+			r.reloadIfChanged(w)
+		}
+	}
+}
+
+func (r *Rules) reloadIfChanged(w *fsnotify.Watcher) {
+	now := r.scan(w)
+	r.mu.Lock()
+	same := now == r.print
+	r.mu.Unlock()
+	if !same {
+		r.Reload()
+	}
+}
+
+// scan watches every folder (again: new ones may have come) and gives a fingerprint of names, sizes and times. w may be nil.
+func (r *Rules) scan(w *fsnotify.Watcher) uint64 {
+	h := maphash.Hash{}
+	h.SetSeed(r.hash)
+	for _, l := range r.o.Layers {
+		if l.Dir == "" {
+			continue
+		}
+		watch := func(dir string) {
+			if w != nil {
+				_ = w.Add(dir) // where it fails, the scan each minute is what is left
+			}
+		}
+		watch(l.Dir)
+		_ = fs.WalkDir(l.FS, ".", func(p string, d fs.DirEntry, err error) error {
+			if err != nil {
+				fmt.Fprintf(&h, "%s!%v\x00", p, err)
+				return nil
+			}
+			hidden := p != "." && strings.HasPrefix(d.Name(), ".")
+			if d.IsDir() {
+				if hidden {
+					return fs.SkipDir
+				}
+				watch(filepath.Join(l.Dir, filepath.FromSlash(p)))
+				return nil
+			}
+			if info, err := fs.Stat(l.FS, p); err == nil && !hidden {
+				fmt.Fprintf(&h, "%s\x00%d\x00%d\x00", p, info.Size(), info.ModTime().UnixNano())
+			}
+			return nil
+		})
+	}
+	return h.Sum64()
+}
