@@ -95,8 +95,8 @@ func TestErrorText(t *testing.T) {
     verb:get and  [2J ns:(a or
                       ^`,
 		strings.Repeat("a and ", 50) + "verb:) and " + strings.Repeat("b or ", 50): `cannot read the query at column 306: expected a value after verb:, found )
-    … and a and a and a and a and a and a and a and a and a and verb:) and b or b or b or b or b or b or b or b or b or b or b or…
-                                                                 ^`,
+    …` + (strings.Repeat("a and ", 50) + "verb:")[245:] + (") and " + strings.Repeat("b or ", 50))[:60] + `…
+    ` + strings.Repeat(" ", 61) + "^",
 	} {
 		_, err := Parse(q)
 		if err == nil || err.Error() != want {
