@@ -1,0 +1,149 @@
+package detect
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"whodunit/internal/audit"
+	"whodunit/internal/match"
+)
+
+type doc struct {
+	Rule, Message, AuditID, Stage, Verb string
+	User                                struct{ Username string }
+	ResponseStatus                      struct{ Code int }
+}
+
+func docs(t testing.TB, evs []audit.Event) []doc {
+	out := make([]doc, len(evs))
+	for i := range evs {
+		if err := json.Unmarshal(evs[i].Raw, &out[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// TestPackOnRecordedCluster holds the shipped rules to a recorded cluster: every finding is of somebody's doing, and every
+// command that a rule is about has its finding.
+func TestPackOnRecordedCluster(t *testing.T) {
+	evs, err := Backtest(pack(t), records(t, "apiserver-1.36.log.zst", 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	found := map[string][]string{} // auditID to rules
+	for _, d := range docs(t, evs) {
+		got[d.Rule]++
+		found[d.AuditID] = append(found[d.AuditID], d.Rule)
+		if strings.HasPrefix(d.User.Username, "system:") && d.User.Username != "system:anonymous" && d.User.Username != "system:serviceaccount:ci:deployer" {
+			t.Errorf("%s is set off by the cluster itself: %s", d.Rule, d.Message)
+		}
+	}
+	want := map[string]int{
+		"secret-read": 54, "secrets-list-all": 6, "pod-exec": 42, "cluster-admin-binding": 13, "privileged-pod": 12,
+		"sensitive-hostpath": 12, "anonymous-allowed": 6, "wildcard-role": 6, "certificate-approval": 6,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
+	}
+	expect := func(c command) []string {
+		switch words := strings.Fields(c.Command); {
+		case c.RC != 0 && words[1] != "cp": // the recording's kubelet has no tar
+			return nil
+		case words[1] == "exec", words[1] == "cp":
+			return []string{"pod-exec"}
+		case words[1] == "certificate" && words[2] == "approve":
+			return []string{"certificate-approval"}
+		case words[1] == "get" && strings.HasPrefix(words[2], "secret") && slices.Contains(words, "-A"):
+			return []string{"secret-read", "secrets-list-all"}
+		case words[1] == "get" && strings.HasPrefix(words[2], "secret"):
+			return []string{"secret-read"}
+		}
+		return nil
+	}
+	checked := 0
+	for _, c := range commands(t) {
+		var rules []string
+		for _, id := range c.AuditIDs {
+			rules = append(rules, found[id]...)
+		}
+		slices.Sort(rules)
+		if rules = slices.Compact(rules); !slices.Equal(rules, expect(c)) {
+			t.Errorf("%s %q: rules %v, want %v", c.User, c.Command, rules, expect(c))
+		}
+		if rules != nil {
+			checked++
+		}
+	}
+	if checked < 80 {
+		t.Errorf("only %d commands with findings", checked)
+	}
+}
+
+// TestPrefilterNeverRejects runs every condition without its prefilter on every recorded event.
+func TestPrefilterNeverRejects(t *testing.T) {
+	set := pack(t)
+	for _, name := range []string{"apiserver-1.36.log.zst", "edge-1.36.log.zst"} {
+		recs := records(t, name, 0)
+		for _, r := range set.Rules() {
+			if r.Prefilter == nil {
+				continue
+			}
+			stages := r.Stages
+			for i := range recs {
+				ev := &recs[i].Event
+				pre := match.Eval(r.Prefilter, ev)
+				if passes := r.Passes(ev); passes != (pre && slices.Contains(stages, ev.Stage)) {
+					t.Fatalf("%s: compiled prefilter gives %t, match.Eval %t on %s", r.ID, passes, pre, ev.Raw[:min(len(ev.Raw), 2000)])
+				}
+				if pre {
+					continue
+				}
+				if ok, _ := r.Condition.Match(ev); ok {
+					t.Fatalf("%s: prefilter %s rejects %s", r.ID, r.Prefilter, ev.Raw[:min(len(ev.Raw), 2000)])
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkPack(b *testing.B) {
+	set := pack(b)
+	recs := records(b, "apiserver-1.36.log.zst", 0)
+	bytes := 0
+	for i := range recs {
+		bytes += len(recs[i].Event.Raw)
+	}
+	b.SetBytes(int64(bytes))
+	for b.Loop() {
+		if _, err := Backtest(set, recs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(recs)*b.N)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(len(set.Rules())), "rules")
+}
+
+func BenchmarkParseAndPack(b *testing.B) {
+	set := pack(b)
+	recs := records(b, "apiserver-1.36.log.zst", 0)
+	b.ResetTimer()
+	for b.Loop() {
+		for i := range recs {
+			ev, err := audit.Parse("test", recs[i].Event.Raw)
+			if err != nil {
+				b.Fatal(err)
+			}
+			recs[i].Event = ev
+		}
+		if _, err := Backtest(set, recs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(recs)*b.N)/b.Elapsed().Seconds(), "events/s")
+}

@@ -1,0 +1,110 @@
+package detect
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"whodunit/internal/audit"
+	"whodunit/internal/rule"
+	"whodunit/internal/rule/native"
+	"whodunit/rules"
+)
+
+func shared(t testing.TB, name string) string {
+	t.Helper()
+	dir := os.Getenv("WHODUNIT_SHARED")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared")
+	}
+	p := filepath.Join(dir, "data", "audit", name)
+	if _, err := os.Stat(p); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skipf("SKIPPED: %v", err)
+	}
+	return p
+}
+
+// records reads at most n events of a recorded log; 0 for all.
+func records(t testing.TB, name string, n int) []audit.Record {
+	t.Helper()
+	f, err := os.Open(shared(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := zstd.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	var out []audit.Record
+	r := bufio.NewReaderSize(z, 1<<20)
+	for n == 0 || len(out) < n {
+		line, err := r.ReadBytes('\n')
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev, err := audit.Parse("test", line)
+		if err != nil {
+			continue
+		}
+		out = append(out, audit.Record{Seq: uint64(len(out) + 1), Identity: ev.Identity(), Event: ev})
+	}
+	return out
+}
+
+func pack(t testing.TB) *rule.Set {
+	t.Helper()
+	f, err := native.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*rule.Rule
+	for _, file := range rule.Load(rules.FS, f) {
+		if len(file.Problems) > 0 {
+			t.Fatal(file.Problems[0])
+		}
+		all = append(all, file.Rules...)
+	}
+	set, problems := rule.NewSet(all)
+	if len(problems) > 0 {
+		t.Fatal(problems[0])
+	}
+	return set
+}
+
+type command struct {
+	ID, Command, User string
+	RC                int
+	AuditIDs          []string
+}
+
+func commands(t testing.TB) []command {
+	f, err := os.Open(shared(t, "kubectl-commands.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var out []command
+	d := json.NewDecoder(f)
+	for {
+		var c command
+		if err := d.Decode(&c); err == io.EOF {
+			return out
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, c)
+	}
+}
