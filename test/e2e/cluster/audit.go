@@ -12,10 +12,11 @@ import (
 
 // Logged is one event of the audit log, read in the plainest way there is: it is what whodunit's answers are held against.
 type Logged struct {
-	AuditID    string `json:"auditID"`
-	Stage      string `json:"stage"`
-	Verb       string `json:"verb"`
-	RequestURI string `json:"requestURI"`
+	AuditID    string   `json:"auditID"`
+	Stage      string   `json:"stage"`
+	Verb       string   `json:"verb"`
+	RequestURI string   `json:"requestURI"`
+	SourceIPs  []string `json:"sourceIPs"`
 	User       struct {
 		Username string `json:"username"`
 	} `json:"user"`

@@ -86,7 +86,8 @@ type Cluster struct {
 	etcd   *process
 	api    *process
 	others []*process // clients of the API server, in order of their start
-	ports  []*Port
+	ports  []*Port    // the API server's
+	relays []*relay
 }
 
 // Start starts a cluster and returns once it is ready: the API server answers /readyz, default service accounts exist and
@@ -306,10 +307,13 @@ func (c *Cluster) Stop() error {
 			errs = append(errs, p.stop())
 		}
 	}
+	for _, r := range c.relays {
+		r.close()
+	}
 	for _, p := range c.ports {
 		errs = append(errs, p.Release())
 	}
-	c.others, c.api, c.etcd, c.ports = nil, nil, nil, nil
+	c.others, c.api, c.etcd, c.ports, c.relays = nil, nil, nil, nil, nil
 	if c.ownDir {
 		errs = append(errs, os.RemoveAll(c.Dir))
 	}

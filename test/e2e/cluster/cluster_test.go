@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +83,11 @@ func TestCluster(t *testing.T) {
 		t.Errorf("alice is %q", got)
 	}
 	must(Alice, "create", "deployment", "web", "--image=registry.example.test/web:1", "-n", "team-a")
+	if runtime.GOOS == "linux" {
+		if err := c.From(ctx, Alice, "127.0.1.11"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	must(Alice, "wait", "--for=condition=Available", "--timeout=60s", "deployment/web", "-n", "team-a")
 	if got := must(Alice, "exec", "deploy/web", "-n", "team-a", "--", "id", "-u").Stdout; !strings.Contains(got, `["id" "-u"]`) {
 		t.Errorf("exec printed %q", got)
@@ -129,6 +135,11 @@ func TestCluster(t *testing.T) {
 		if _, ok := byID[r.AuditID]; ok != r.Audited() {
 			t.Errorf("request in the audit log = %t, want %t: %+v", ok, r.Audited(), r)
 		}
+	}
+	if runtime.GOOS == "linux" && !slices.ContainsFunc(logged, func(e Logged) bool {
+		return e.User.Username == Alice && e.ObjectRef.Subresource == "exec" && slices.Equal(e.SourceIPs, []string{"127.0.1.11"})
+	}) {
+		t.Error("alice's exec did not come from her address")
 	}
 	if !slices.ContainsFunc(logged, func(e Logged) bool {
 		return e.User.Username == Mallory && e.ResponseStatus.Code == http.StatusForbidden
