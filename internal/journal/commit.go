@@ -377,14 +377,14 @@ func (j *Journal) addBlock(b *block, records []audit.Record) {
 func (j *Journal) refusal() string {
 	reason := ""
 	free, err := freeBytes(j.dir)
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	switch {
 	case err != nil:
 		j.o.Log.Warn("cannot watch free space", "err", err)
 	case free < j.o.MinFree:
 		reason = fmt.Sprintf("%d MB free on its disk, journal.min_free keeps %d MB for sealing", free>>20, j.o.MinFree>>20)
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	if reason == "" && j.unsealed > j.o.MaxUnsealed {
 		reason = "sealing is behind"
 	}

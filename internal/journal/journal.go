@@ -345,3 +345,17 @@ func (j *Journal) Info() Info {
 	}
 	return in
 }
+
+// SetLimits changes, while the journal is open, what may change: MaxBytes, MinFree, RetainAge and RetainBytes of o.
+func (j *Journal) SetLimits(o Options) {
+	j.setLimits(func(to *Options) {
+		to.MaxBytes, to.MinFree, to.RetainAge, to.RetainBytes = o.MaxBytes, o.MinFree, o.RetainAge, o.RetainBytes
+	})
+}
+
+func (j *Journal) setLimits(change func(*Options)) {
+	j.mu.Lock()
+	change(&j.o)
+	j.mu.Unlock()
+	j.wake()
+}
