@@ -1,0 +1,259 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"whodunit/internal/audit"
+	"whodunit/internal/query"
+	"whodunit/internal/store"
+)
+
+func (c *cmdline) queryCmd() *cobra.Command {
+	t := &target{}
+	var form string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "query KQL [FILE...]",
+		Short: "Search events, newest first",
+		Long: `Search with the language of Kibana: fields, quoted phrases, wildcards, ranges, and, or, not. See docs/reference/query.md.
+-o json writes the raw events, one a line.`,
+		Example: `  whodunit query 'verb:delete and resource:secrets' --since 24h
+  whodunit query 'user:alice and not verb:(get or list or watch)' -o json
+  whodunit query 'responseStatus.code >= 400' /var/log/kubernetes/audit*.log.gz`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t.files = args[1:]
+			return c.search(cmd.Context(), t, args[0], form, limit)
+		},
+	}
+	t.flags(cmd)
+	outFlag(cmd, &form, "table", "json", "yaml")
+	cmd.Flags().IntVar(&limit, "limit", 0, "at most so many events; 0: all")
+	return cmd
+}
+
+func (c *cmdline) findingsCmd() *cobra.Command {
+	t := &target{findings: true}
+	var form string
+	var limit int
+	cmd := &cobra.Command{
+		Use:     "findings [KQL]",
+		Short:   "Search what the rules found, newest first",
+		Example: "  whodunit findings --since 24h\n  whodunit findings 'severity:(high or critical) and user:alice' -o json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.search(cmd.Context(), t, strings.Join(args, ""), form, limit)
+		},
+	}
+	t.flags(cmd)
+	outFlag(cmd, &form, "table", "json", "yaml")
+	cmd.Flags().IntVar(&limit, "limit", 0, "at most so many findings; 0: all")
+	return cmd
+}
+
+// ask opens a target for one question and closes it again.
+func (c *cmdline) ask(t *target, q string, f func(o *opened, sq store.Query, text string) error) (err error) {
+	e, text, r, err := t.expr(q, c.Now())
+	if err != nil {
+		return err
+	}
+	o, err := c.open(t)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.close()) }()
+	return f(o, store.Query{Expr: e, From: r.From, To: r.To}, text)
+}
+
+func (c *cmdline) search(ctx context.Context, t *target, q, form string, limit int) error {
+	return c.ask(t, q, func(o *opened, sq store.Query, _ string) error {
+		sq.Limit = limit
+		p := c.printer(form)
+		show := p.event
+		if t.findings && form == "table" {
+			show = p.finding
+		}
+		stats, err := o.Search(ctx, sq, show)
+		if flushed := p.w.Flush(); err == nil {
+			err = flushed
+		}
+		if err != nil {
+			return err
+		}
+		c.warn(stats)
+		if stats.Matched == 0 {
+			return c.nothing(o, sq)
+		}
+		return nil
+	})
+}
+
+// nothing says that nothing matched, and what may be done about it.
+func (c *cmdline) nothing(o *opened, q store.Query) error {
+	hint := ""
+	if q.From != 0 || q.To != 0 {
+		hint = "; there may be some outside the time range"
+	}
+	fmt.Fprintf(c.Err, "whodunit: nothing found in %s%s\n", printable(o.where, false), hint)
+	return errNothing
+}
+
+const findingRow = "%-23s  %-8s  %-22s  %s"
+
+func (p *printer) finding(r *audit.Record) error {
+	if !p.header {
+		p.header = true
+		p.line(fmt.Sprintf(findingRow, "TIME", "SEVERITY", "RULE", "MESSAGE"))
+	}
+	field := func(name string) string {
+		for k, v := range audit.Members(r.Event.Raw) {
+			if k == name {
+				t, _ := audit.Text(v)
+				return t
+			}
+		}
+		return ""
+	}
+	p.line(fmt.Sprintf(findingRow, r.Event.Time().In(p.zone).Format("2006-01-02 15:04:05.000"), field("severity"), field("rule"), field("message")))
+	return nil
+}
+
+func (c *cmdline) tailCmd() *cobra.Command {
+	t := &target{}
+	var form string
+	var last int
+	cmd := &cobra.Command{
+		Use:     "tail [KQL]",
+		Short:   "Show events as they come in",
+		Example: "  whodunit tail 'code >= 400'\n  whodunit tail --last 20 -o json 'user:alice'",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.tail(cmd.Context(), t, strings.Join(args, ""), form, last)
+		},
+	}
+	t.flags(cmd)
+	cmd.Flags().BoolVar(&t.findings, "findings", false, "what the rules find, instead of events")
+	cmd.Flags().IntVarP(&last, "last", "n", 10, "begin with so many older ones")
+	outFlag(cmd, &form, "table", "json", "yaml")
+	return cmd
+}
+
+func (c *cmdline) tail(ctx context.Context, t *target, q, form string, last int) error {
+	return c.ask(t, q, func(o *opened, sq store.Query, text string) error {
+		p := c.printer(form)
+		show := p.event
+		if t.findings && form == "table" {
+			show = p.finding
+		}
+		var older []*audit.Record
+		if sq.Limit = last; last > 0 {
+			if _, err := o.Search(ctx, sq, func(r *audit.Record) error { older = append(older, r); return nil }); err != nil {
+				return err
+			}
+		}
+		for _, r := range slices.Backward(older) {
+			if err := show(r); err != nil {
+				return err
+			}
+		}
+		if err := p.w.Flush(); err != nil {
+			return err
+		}
+		err := o.tail(ctx, sq.Expr, text, func(r *audit.Record) error {
+			if err := show(r); err != nil {
+				return err
+			}
+			return p.w.Flush()
+		})
+		if ctx.Err() != nil {
+			return nil // ended by the person
+		}
+		return err
+	})
+}
+
+// topFields are the short words of top; any other word is a field of the event.
+var topFields = []string{"user", "agent", "verb", "resource", "code", "ns", "ip", "cluster"}
+
+func (c *cmdline) topCmd() *cobra.Command {
+	t := &target{}
+	var form, q, every string
+	var n int
+	cmd := &cobra.Command{
+		Use:   "top FIELD[,FIELD...] [FILE...]",
+		Short: "Count events by user, agent, verb, resource, code or any other field",
+		Long: `Count matching events by the values of fields, largest first. With --every, count them by time instead: FIELD is then left out.
+Each stage of a request is an event of its own; -q 'stage:ResponseComplete' counts requests.`,
+		Example: `  whodunit top user --since 1h
+  whodunit top verb,resource -q 'user:system\:serviceaccount\:*' -n 20
+  whodunit top --every 5m -q 'code >= 500'`,
+		ValidArgs: topFields,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if every != "" {
+				t.files = args
+				return c.histogram(cmd.Context(), t, q, every, form)
+			}
+			if len(args) == 0 {
+				return errors.New("top needs a field, such as user, agent, verb, resource or code")
+			}
+			t.files = args[1:]
+			return c.top(cmd.Context(), t, q, strings.Split(args[0], ","), n, form)
+		},
+	}
+	t.flags(cmd)
+	cmd.Flags().StringVarP(&q, "query", "q", "", "count only what matches this search")
+	cmd.Flags().IntVarP(&n, "number", "n", 10, "so many values; 0: all")
+	cmd.Flags().StringVar(&every, "every", "", "count by intervals of this length, such as 5m or 1h")
+	outFlag(cmd, &form, "table", "json")
+	return cmd
+}
+
+func (c *cmdline) top(ctx context.Context, t *target, q string, names []string, n int, form string) error {
+	var fields []string
+	for _, name := range names {
+		fields = append(fields, query.Path(name))
+	}
+	return c.ask(t, q, func(o *opened, sq store.Query, _ string) error {
+		rows, stats, err := o.Top(ctx, sq, fields, n)
+		if err != nil {
+			return err
+		}
+		c.warn(stats)
+		if len(rows) == 0 {
+			return c.nothing(o, sq)
+		}
+		return c.buckets(form, names, rows)
+	})
+}
+
+func (c *cmdline) histogram(ctx context.Context, t *target, q, every, form string) error {
+	width, err := time.ParseDuration(every)
+	if err != nil || width < time.Microsecond {
+		return fmt.Errorf("cannot read --every %q: a length such as 30s, 5m, 1h is wanted", every)
+	}
+	return c.ask(t, q, func(o *opened, sq store.Query, _ string) error {
+		rows, stats, err := o.Histogram(ctx, sq, width.Microseconds())
+		if err != nil {
+			return err
+		}
+		c.warn(stats)
+		if len(rows) == 0 {
+			return c.nothing(o, sq)
+		}
+		for i := range rows {
+			var micros int64
+			if _, err := fmt.Sscan(rows[i].Value, &micros); err != nil {
+				return fmt.Errorf("cannot read interval %q: %w", rows[i].Value, err)
+			}
+			rows[i].Value = time.UnixMicro(micros).UTC().Format(time.RFC3339)
+		}
+		return c.buckets(form, []string{"time"}, rows)
+	})
+}
