@@ -337,8 +337,9 @@ func (j *Journal) rollWAL() error {
 			j.o.Log.Warn("cannot close WAL", "err", err)
 		}
 	}
-	j.w, j.wFile = w, f
+	j.w = w
 	j.mu.Lock()
+	j.wFile = f
 	j.files = append(j.files, f)
 	j.mu.Unlock()
 	return nil

@@ -113,7 +113,6 @@ type Journal struct {
 
 	// The committer's own.
 	w        *wal.Writer
-	wFile    *walFile
 	queue    chan struct{} // wakes the committer
 	seal     chan struct{} // wakes the maintainer
 	stop     context.CancelFunc
@@ -130,6 +129,7 @@ type Journal struct {
 	sealed     uint64 // all up to it are in segments
 	segments   []*segmentRef
 	blocks     []*block
+	wFile      *walFile   // the file that w writes
 	files      []*walFile // older WAL files that still hold unsealed blocks, and the current one
 	unsealed   int64      // raw bytes of blocks
 	cached     int64      // raw bytes of blocks with records in memory

@@ -335,9 +335,10 @@ func (g *Group) WordRuns() []Words {
 	return out
 }
 
-// MayHaveWords reports whether an event of the run may have all the words (see WordHashes) in its text; false is certain.
-func (g *Group) MayHaveWords(w Words, hashes []uint64) bool {
-	if len(hashes) == 0 || w.t.size == 0 {
+// MayHaveAnyWords reports whether an event of the run may have in its text all the words (see WordHashes) of at least one of the
+// lists; false is certain.
+func (g *Group) MayHaveAnyWords(w Words, lists [][]uint64) bool {
+	if w.t.size == 0 {
 		return true
 	}
 	b, err := g.read(w.t.blob, w.t.off)
@@ -345,12 +346,16 @@ func (g *Group) MayHaveWords(w Words, hashes []uint64) bool {
 		return true // it only saves time
 	}
 	f := bloom.MakeSplitBlockFilter(b)
-	for _, h := range hashes {
-		if !f.Check(max(h, 1)) {
-			return false
+	for _, hashes := range lists {
+		all := true
+		for _, h := range hashes {
+			all = all && f.Check(max(h, 1))
+		}
+		if all {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // RawPage is one page of raw events.
@@ -369,6 +374,9 @@ func (g *Group) RawPages() []RawPage {
 	}
 	return out
 }
+
+// Path is the file's path.
+func (g *Group) Path() string { return g.f.path }
 
 // RawPage reads the raw events of page i (of RawPages). They share memory, which nobody else uses.
 func (g *Group) RawPage(i int) ([][]byte, error) {

@@ -71,7 +71,7 @@ func skipWord(w []byte) bool {
 	return false
 }
 
-// WordHashes are the hashes to ask Group.MayHaveWords for, of words folded as match.Fold does.
+// WordHashes are the hashes to ask Group.MayHaveAnyWords for, of words folded as match.Fold does.
 func WordHashes(words []string) []uint64 {
 	var out []uint64
 	for _, w := range words {
