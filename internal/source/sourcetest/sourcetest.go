@@ -91,6 +91,7 @@ func (h *harness) emit(ctx context.Context, b audit.Batch) error {
 	h.calls++
 	call, hook := h.calls, h.hook
 	h.mu.Unlock()
+	h.signal()
 	if hook != nil {
 		if err := hook(ctx, call); err != nil {
 			clear(b.Events) // they are ours: the source must not need them again
