@@ -108,8 +108,10 @@ func shared(t testing.TB, name string) string {
 }
 
 // recordedEvents is the real cluster's log.
-func recordedEvents(t testing.TB) memory {
-	f, err := os.Open(shared(t, "apiserver-1.36.log.zst"))
+func recordedEvents(t testing.TB) memory { return recordedFile(t, "apiserver-1.36.log.zst") }
+
+func recordedFile(t testing.TB, name string) memory {
+	f, err := os.Open(shared(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}

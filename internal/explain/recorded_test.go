@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/match"
@@ -266,4 +267,31 @@ func TestErrorsAndLoadOfRecordedEvents(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("%d ids, %d requests\n%s", len(ids), total, b.String())
+}
+
+// Hostile and huge events: chosen ids, odd agents, control characters. No answer may carry them to a terminal.
+func TestHostileRecordedEvents(t *testing.T) {
+	m := recordedFile(t, "edge-1.36.log.zst")
+	told := 0
+	for _, verb := range []Verb{Deleted, Created, Changed, Scaled, Execd, Read} {
+		for _, r := range m {
+			ref := r.Event.ObjectRef
+			if ref.Resource == "" {
+				continue
+			}
+			q := Question{Verb: verb, Object: Object{Resources: []string{ref.Resource}, Namespace: ref.Namespace, Name: ref.Name}, Status: true}
+			a := q.Judge(&r.Event)
+			if a == nil {
+				continue
+			}
+			told++
+			line := a.Line()
+			if strings.ContainsFunc(line, func(c rune) bool { return c != ' ' && !unicode.IsPrint(c) }) || len(line) > 8000 {
+				t.Errorf("%q", line)
+			}
+		}
+	}
+	if told < 50 {
+		t.Errorf("only %d acts", told)
+	}
 }

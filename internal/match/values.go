@@ -82,6 +82,10 @@ func header(e *audit.Event, path string) (v string, ok bool) {
 		v = e.ObjectRef.Name
 	case "objectRef.apiGroup":
 		v = e.ObjectRef.APIGroup
+	case "annotations." + audit.AnnotationDecision:
+		v = e.Decision
+	case "annotations." + audit.AnnotationReason:
+		v = e.Reason
 	case "responseStatus.code":
 		if e.Response.Code != 0 {
 			v = strconv.Itoa(e.Response.Code)
