@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 )
 
 // maxBuckets bounds a histogram's answer.
-const maxBuckets = 10_000
+const maxBuckets = 100_000
 
 // aggregate is what top, histogram and count have in common.
 func (a *API) aggregate(c *call, q store.Query, do func(context.Context) (store.Stats, error)) error {
@@ -34,16 +35,14 @@ func (a *API) top(c *call, set Set) error {
 	}
 	var fields []string
 	for _, f := range c.values["field"] {
-		for _, name := range strings.Split(f, ",") {
-			if name = strings.TrimSpace(name); name != "" {
-				fields = append(fields, a.o.Language.Path(name))
-			}
+		if f != "" {
+			fields = append(fields, a.o.Language.Path(f))
 		}
 	}
 	if len(fields) == 0 || len(fields) > 8 {
 		return bad("one to eight fields are wanted", "add field=user, or field=user&field=verb")
 	}
-	n, err := c.number("n", 10, 0, 100_000)
+	n, err := c.number("n", 10, 0, 1<<31-1)
 	if err != nil {
 		return err
 	}
@@ -91,22 +90,17 @@ func (a *API) histogram(c *call, set Set) error {
 // interval is the width in microseconds: as given, such as 30s, 5m, 1d, or such that the range has 30 to 120 of them.
 func (a *API) interval(s string, q store.Query) (int64, error) {
 	now := a.o.Now()
-	if s != "" && strings.HasPrefix(s, "now") || strings.ContainsAny(s, "TZ:-") {
-		return 0, bad("cannot read the parameter interval", "write 30s, 5m, 1h or 1d")
-	}
 	if s != "" {
-		at, err := a.o.Language.Time("now-"+s, now)
-		width := now.UTC().Sub(at).Microseconds()
-		if err != nil || width <= 0 {
+		width := width(s, a.o.Language.Time, now)
+		if width <= 0 {
 			return 0, bad("cannot read the parameter interval", "write 30s, 5m, 1h or 1d")
 		}
-		if to := q.To; q.From > 0 {
-			if to == 0 {
-				to = now.UnixMicro()
-			}
-			if (to-q.From)/width > maxBuckets {
-				return 0, bad(fmt.Sprintf("the time range has more than %d intervals", maxBuckets), "make interval longer, or narrow the time range")
-			}
+		to := q.To
+		if to == 0 {
+			to = now.UnixMicro()
+		}
+		if q.From > 0 && (to-q.From)/width > maxBuckets {
+			return 0, bad(fmt.Sprintf("the time range has more than %d intervals", maxBuckets), "make interval longer, or narrow the time range")
 		}
 		return width, nil
 	}
@@ -126,6 +120,25 @@ func (a *API) interval(s string, q store.Query) (int64, error) {
 	}
 	days := (to-q.From)/(120*24*time.Hour.Microseconds()) + 1
 	return days * 24 * time.Hour.Microseconds(), nil
+}
+
+// width reads 30s, 5m, 1d as the language of times does, and 1500us; 0 where it is neither.
+func width(s string, parse func(string, time.Time) (time.Time, error), now time.Time) int64 {
+	if us, ok := strings.CutSuffix(s, "us"); ok {
+		n, err := strconv.ParseInt(us, 10, 64)
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	if s[0] < '0' || s[0] > '9' || strings.ContainsAny(s, "TZ:-") {
+		return 0 // a moment, not a span
+	}
+	at, err := parse("now-"+s, now)
+	if err != nil {
+		return 0
+	}
+	return now.UTC().Sub(at).Microseconds()
 }
 
 // century is wide enough to count everything in few intervals.
