@@ -194,6 +194,7 @@ func TestSplitTrace(t *testing.T) {
 		"\tAudit-Id: aaaa-1", "\tContent-Length: 5", " >  milliseconds=3",
 		"Warning: deprecated",
 		`I1121 15:00:00.200000   12 request.go:1] short`,
+		`I1121 15:00:00.300000   12 helpers.go:246] server response object: [{`, `  "kind": "Status",`, "}]",
 		"Error from server (NotFound)", "",
 	}, "\n")
 	rest, requests := splitTrace(stderr)

@@ -78,21 +78,27 @@ func (c *Cluster) KubectlWith(ctx context.Context, o KubectlOptions, args ...str
 func splitTrace(stderr string) (rest string, requests []Request) {
 	var out strings.Builder
 	var last Request
-	inTrace := false
+	end := "" // what the trace's last line begins with, while in one of several lines
 	for line := range strings.Lines(stderr) {
 		text := strings.TrimRight(line, "\n")
 		if m := requestLine.FindStringSubmatch(text); m != nil {
 			last = Request{Method: m[1], URL: m[2]}
 		}
-		if m := auditLine.FindStringSubmatch(text); inTrace && m != nil {
+		if m := auditLine.FindStringSubmatch(text); end != "" && m != nil {
 			last.AuditID = m[1]
 			requests = append(requests, last)
 		}
 		switch {
+		case klogLine.MatchString(text) && strings.HasSuffix(text, "=<"):
+			end = " >"
+		case klogLine.MatchString(text) && strings.HasSuffix(text, "[{"): // a Status as JSON
+			end = "}]"
 		case klogLine.MatchString(text):
-			inTrace = strings.HasSuffix(text, "=<")
-		case inTrace:
-			inTrace = !strings.HasPrefix(text, " >")
+			end = ""
+		case end != "":
+			if strings.HasPrefix(text, end) {
+				end = ""
+			}
 		default:
 			out.WriteString(line)
 		}
