@@ -35,7 +35,7 @@ func (p *Problem) Error() string {
 	return b.String()
 }
 
-// Nearest is the known name with the fewest edits from name (letters inserted, deleted, replaced; case counts for nothing), ""
+// Nearest is the known name with the fewest edits from name (letters inserted, deleted, replaced, swapped; case counts for nothing), ""
 // if more than a third of its letters, and more than one, would have to change.
 func Nearest(name string, known []string) string {
 	const longest = 100 // names are hostile, too: the work is quadratic
@@ -51,21 +51,24 @@ func Nearest(name string, known []string) string {
 	return at
 }
 
+// edits is the optimal string alignment distance: two neighbours that change places count as one edit.
 func edits(a, b string) int {
-	row := make([]int, len(b)+1)
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		before, last, row = last, row, before
 		row[0] = i + 1
 		for j := range len(b) {
-			d := diagonal
+			d := last[j]
 			if a[i] != b[j] {
 				d++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(d, row[j]+1, diagonal+1)
+			row[j+1] = min(d, row[j]+1, last[j+1]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]

@@ -92,7 +92,7 @@ func (r *Rule) Match(ev *audit.Event) (bool, error) {
 
 // Passes reports whether stage and prefilter let ev through to the condition.
 func (r *Rule) Passes(ev *audit.Event) bool {
-	return slices.Contains(r.Stages, ev.Stage) && (r.quick == nil || r.quick(ev))
+	return (r.quick == nil || r.quick(ev)) && slices.Contains(r.Stages, ev.Stage)
 }
 
 // Finding is what r says about rec. The caller has matched it.

@@ -128,6 +128,8 @@ func price(e match.Expr) int {
 	switch {
 	case !ok:
 		return 3
+	case listPaths[p.Path]:
+		return 3
 	case rule.HeaderText(p.Path) == nil:
 		return 4 // reads the raw bytes
 	case p.Path == codePath:
