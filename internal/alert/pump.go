@@ -1,0 +1,262 @@
+// Package alert passes findings on to people and machines. Each notifier reads the findings' journal by itself, with a
+// cursor of its own that is saved once the receiver has taken what came before: so a slow or dead receiver holds up neither
+// the detector nor another receiver, nothing is lost in a restart, and nothing is queued in memory. Delivery is at least once.
+package alert
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"whodunit/internal/audit"
+	"whodunit/internal/finding"
+)
+
+// Reader gives the findings' journal in order of sequence. Next waits for at least one record; io.EOF ends a finite reader.
+type Reader interface {
+	Next(ctx context.Context) ([]audit.Record, error)
+}
+
+// Notifier hands findings to one receiver. It is called by one goroutine. An error that wraps ErrRejected is permanent:
+// the receiver will never take these findings. Any other is tried again, not before RetryAfter if it gives one.
+type Notifier interface {
+	Notify(ctx context.Context, findings []Finding) error
+}
+
+// ErrRejected marks findings that the receiver refuses for what they are.
+var ErrRejected = errors.New("receiver rejects the findings")
+
+// retryAfter is an error of a receiver that says when to come back.
+type retryAfter struct {
+	error
+	pause time.Duration
+}
+
+func (r *retryAfter) Unwrap() error { return r.error }
+
+// Finding is one finding of the journal: the document as it is, and what notifiers need of it.
+type Finding struct {
+	Cluster string
+	Doc     json.RawMessage // docs/reference/finding.md; not to be changed
+	ID, Rule, Title, Message,
+	AuditID, Verb, User string
+	Severity finding.Severity
+	Time     time.Time
+}
+
+// Limits of one call of Notify.
+const (
+	maxFindings = 100
+	maxBytes    = 1 << 20
+)
+
+// Options are what a Pump needs. Name, Reader and Notifier are wanted.
+type Options struct {
+	Name        string // of the receiver in the configuration; a metric label
+	Reader      Reader
+	Notifier    Notifier
+	Save        func(ctx context.Context, next uint64) error
+	MinSeverity finding.Severity // "": all
+	Metrics     *Metrics
+	Logger      *slog.Logger
+	Wait        func(ctx context.Context, d time.Duration) error // between tries; returns ctx's error when ctx ends first
+	Jitter      func() float64                                   // in [0, 1)
+}
+
+// Pump takes findings from the journal to one notifier. Run it once.
+type Pump struct{ o Options }
+
+// New checks the options and sets their defaults.
+func New(o Options) (*Pump, error) {
+	if o.Name == "" || o.Reader == nil || o.Notifier == nil {
+		return nil, errors.New("cannot make notifier: name, reader and notifier are wanted")
+	}
+	if o.MinSeverity != "" && rank(o.MinSeverity) == 0 {
+		return nil, fmt.Errorf("cannot make notifier %s: severity %q: info, low, medium, high or critical is expected", o.Name, o.MinSeverity)
+	}
+	if o.Save == nil {
+		o.Save = func(context.Context, uint64) error { return nil }
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Logger = o.Logger.With("component", "alert", "receiver", o.Name)
+	if o.Wait == nil {
+		o.Wait = wait
+	}
+	if o.Jitter == nil {
+		o.Jitter = rand.Float64
+	}
+	return &Pump{o: o}, nil
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// rank orders severities; unknown ones are 0.
+func rank(s finding.Severity) int {
+	switch s {
+	case finding.Info:
+		return 1
+	case finding.Low:
+		return 2
+	case finding.Medium:
+		return 3
+	case finding.High:
+		return 4
+	case finding.Critical:
+		return 5
+	}
+	return 0
+}
+
+// Run delivers until ctx ends (nil), the reader ends (nil), or the reader fails (its error).
+func (p *Pump) Run(ctx context.Context) error {
+	for {
+		recs, err := p.o.Reader.Next(ctx)
+		if len(recs) > 0 && p.batch(ctx, recs) != nil {
+			return nil // only the end of ctx stops a delivery
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("cannot read findings for %s: %w", p.o.Name, err)
+		}
+	}
+}
+
+// batch delivers recs and saves the cursor behind each part that was taken. It fails only when ctx ends.
+func (p *Pump) batch(ctx context.Context, recs []audit.Record) error {
+	var part []Finding
+	size := 0
+	for i := range recs {
+		f, ok := p.read(&recs[i])
+		if ok && len(part) > 0 && (len(part) == maxFindings || size+len(f.Doc) > maxBytes) {
+			if err := p.deliver(ctx, part, recs[i].Seq); err != nil {
+				return err
+			}
+			part, size = nil, 0
+		}
+		if ok {
+			part, size = append(part, f), size+len(f.Doc)
+		}
+	}
+	return p.deliver(ctx, part, recs[len(recs)-1].Seq+1)
+}
+
+// read takes from the journal what notifiers need. What is no finding, or below the severity, is passed over.
+func (p *Pump) read(rec *audit.Record) (Finding, bool) {
+	ev := &rec.Event
+	if ev.Kind != audit.KindFinding {
+		p.o.Metrics.Skipped.WithLabelValues(p.o.Name, "no_finding").Inc()
+		return Finding{}, false
+	}
+	f := Finding{Cluster: ev.Cluster, Doc: json.RawMessage(ev.Raw), AuditID: ev.AuditID, Verb: ev.Verb, User: ev.User.Username, Time: ev.Time()}
+	for k, v := range audit.Members(ev.Raw) {
+		t, _ := audit.Text(v)
+		switch k {
+		case "id":
+			f.ID = t
+		case "rule":
+			f.Rule = t
+		case "title":
+			f.Title = t
+		case "message":
+			f.Message = t
+		case "severity":
+			f.Severity = finding.Severity(t)
+		}
+	}
+	if p.o.MinSeverity != "" && rank(f.Severity) < rank(p.o.MinSeverity) {
+		p.o.Metrics.Skipped.WithLabelValues(p.o.Name, "severity").Inc()
+		return Finding{}, false
+	}
+	return f, true
+}
+
+func (p *Pump) deliver(ctx context.Context, part []Finding, next uint64) error {
+	if err := p.notify(ctx, part); err != nil {
+		return err
+	}
+	p.o.Metrics.Cursor.WithLabelValues(p.o.Name).Set(float64(next))
+	_, err := p.again(ctx, "save", func() error { return p.o.Save(ctx, next) })
+	return err
+}
+
+// notify delivers part. If the receiver rejects several findings, each is tried alone, so that one bad one costs no other.
+func (p *Pump) notify(ctx context.Context, part []Finding) error {
+	if len(part) == 0 {
+		return nil
+	}
+	rejected, err := p.again(ctx, "notify", func() error { return p.o.Notifier.Notify(ctx, part) })
+	switch {
+	case err != nil:
+		return err
+	case rejected == nil:
+		p.o.Metrics.Sent.WithLabelValues(p.o.Name).Add(float64(len(part)))
+		return nil
+	case len(part) == 1:
+		p.o.Metrics.Dropped.WithLabelValues(p.o.Name, "rejected").Inc()
+		p.o.Logger.Error("finding not delivered; it stays in the journal", "finding", part[0].ID, "rule", part[0].Rule, "error", rejected)
+		return nil
+	}
+	for i := range part {
+		if err := p.notify(ctx, part[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	firstPause = 500 * time.Millisecond
+	lastPause  = time.Minute
+	// longestAsked bounds Retry-After: a receiver may slow us down, not switch us off.
+	longestAsked = 10 * time.Minute
+)
+
+// again tries f until it succeeds or is rejected (which it returns), or ctx ends. Pauses double up to a minute, each
+// shortened by up to half at random so that many senders do not come back at once.
+func (p *Pump) again(ctx context.Context, step string, f func() error) (rejected, err error) {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := f()
+		if err == nil {
+			return nil, nil
+		}
+		if errors.Is(err, ErrRejected) {
+			return err, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		d := time.Duration(float64(pause) * (1 - p.o.Jitter()/2))
+		var asked *retryAfter
+		if errors.As(err, &asked) {
+			d = max(d, min(asked.pause, longestAsked))
+		}
+		p.o.Metrics.Retries.WithLabelValues(p.o.Name, step).Inc()
+		p.o.Logger.Warn("findings wait for their receiver", "step", step, "pause", d, "error", err)
+		if err := p.o.Wait(ctx, d); err != nil {
+			return nil, err
+		}
+	}
+}
