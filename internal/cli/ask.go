@@ -59,8 +59,8 @@ func (c *cmdline) findingsCmd() *cobra.Command {
 }
 
 // ask opens a target for one question and closes it again.
-func (c *cmdline) ask(t *target, q string, f func(o *opened, sq store.Query, text string) error) (err error) {
-	e, text, r, err := t.expr(q, c.Now())
+func (c *cmdline) ask(t *target, q string, f func(o *opened, sq store.Query) error) (err error) {
+	e, r, err := t.expr(q, c.Now())
 	if err != nil {
 		return err
 	}
@@ -69,11 +69,11 @@ func (c *cmdline) ask(t *target, q string, f func(o *opened, sq store.Query, tex
 		return err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
-	return f(o, store.Query{Expr: e, From: r.From, To: r.To}, text)
+	return f(o, store.Query{Expr: e, From: r.From, To: r.To})
 }
 
 func (c *cmdline) search(ctx context.Context, t *target, q, form string, limit int) error {
-	return c.ask(t, q, func(o *opened, sq store.Query, _ string) error {
+	return c.ask(t, q, func(o *opened, sq store.Query) error {
 		sq.Limit = limit
 		p := c.printer(form)
 		show := p.event
@@ -146,7 +146,7 @@ func (c *cmdline) tailCmd() *cobra.Command {
 }
 
 func (c *cmdline) tail(ctx context.Context, t *target, q, form string, last int) error {
-	return c.ask(t, q, func(o *opened, sq store.Query, text string) error {
+	return c.ask(t, q, func(o *opened, sq store.Query) error {
 		p := c.printer(form)
 		show := p.event
 		if t.findings && form == "table" {
@@ -166,7 +166,7 @@ func (c *cmdline) tail(ctx context.Context, t *target, q, form string, last int)
 		if err := p.w.Flush(); err != nil {
 			return err
 		}
-		err := o.tail(ctx, sq.Expr, text, func(r *audit.Record) error {
+		err := o.tail(ctx, sq, func(r *audit.Record) error {
 			if err := show(r); err != nil {
 				return err
 			}
@@ -220,7 +220,7 @@ func (c *cmdline) top(ctx context.Context, t *target, q string, names []string, 
 	for _, name := range names {
 		fields = append(fields, query.Path(name))
 	}
-	return c.ask(t, q, func(o *opened, sq store.Query, _ string) error {
+	return c.ask(t, q, func(o *opened, sq store.Query) error {
 		rows, stats, err := o.Top(ctx, sq, fields, n)
 		if err != nil {
 			return err
@@ -238,7 +238,7 @@ func (c *cmdline) histogram(ctx context.Context, t *target, q, every, form strin
 	if err != nil || width < time.Microsecond {
 		return fmt.Errorf("cannot read --every %q: a length such as 30s, 5m, 1h is wanted", every)
 	}
-	return c.ask(t, q, func(o *opened, sq store.Query, _ string) error {
+	return c.ask(t, q, func(o *opened, sq store.Query) error {
 		rows, stats, err := o.Histogram(ctx, sq, width.Microseconds())
 		if err != nil {
 			return err

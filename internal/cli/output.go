@@ -24,7 +24,9 @@ import (
 
 // printable makes hostile text safe for a terminal: what is not printable is shown escaped. lines keeps newlines.
 func printable(s string, lines bool) string {
-	ok := func(r rune) bool { return unicode.IsPrint(r) && r != unicode.ReplacementChar || lines && (r == '\n' || r == '\t') }
+	ok := func(r rune) bool {
+		return unicode.IsPrint(r) && r != unicode.ReplacementChar || lines && (r == '\n' || r == '\t')
+	}
 	if strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0 {
 		return s
 	}

@@ -24,7 +24,7 @@ import (
 // target says where a question goes.
 type target struct {
 	server, token, user, ca, data, cluster string
-	insecure, findings                     bool
+	findings                               bool
 	since, until                           string
 	files                                  []string
 }
@@ -35,7 +35,6 @@ func (t *target) flags(cmd *cobra.Command) {
 	f.StringVar(&t.token, "token-file", "", "file with an API token for --server (or the token itself in $WHODUNIT_TOKEN)")
 	f.StringVar(&t.user, "user", "", "log in to --server as this user; the password comes from $WHODUNIT_PASSWORD or is asked for")
 	f.StringVar(&t.ca, "ca-file", "", "trust this authority for --server; by default that of the local data folder and the system's")
-	f.BoolVar(&t.insecure, "insecure-skip-verify", false, "do not check --server's certificate")
 	f.StringVar(&t.data, "data", "", "ask straight on this data folder ($WHODUNIT_DATA)")
 	f.StringVar(&t.cluster, "cluster", "", "only events of this cluster; for FILEs, the cluster they are from")
 	t.rangeFlags(cmd)
@@ -50,7 +49,7 @@ func (t *target) rangeFlags(cmd *cobra.Command) {
 type opened struct {
 	store.Searcher
 	where string
-	tail  func(ctx context.Context, e match.Expr, text string, yield func(*audit.Record) error) error
+	tail  func(ctx context.Context, q store.Query, yield func(*audit.Record) error) error
 	close func() error
 	bad   *badLines // of files
 }
@@ -101,13 +100,13 @@ func (c *cmdline) openData(t *target) (*opened, error) {
 const tailEvery = 500 * time.Millisecond
 
 // tail hands on what comes in from now on.
-func (f folder) tail(ctx context.Context, e match.Expr, _ string, yield func(*audit.Record) error) error {
+func (f folder) tail(ctx context.Context, q store.Query, yield func(*audit.Record) error) error {
 	next := uint64(0)
 	tick := time.NewTicker(tailEvery)
 	defer tick.Stop()
 	for {
 		var err error
-		if next, err = f.since(ctx, next, e, yield); err != nil {
+		if next, err = f.since(ctx, next, q.Expr, yield); err != nil {
 			return err
 		}
 		select {
@@ -182,13 +181,13 @@ func (c *cmdline) openFiles(t *target) (*opened, error) {
 		bar.done()
 		bad.report(c.Err)
 		return nil
-	}, tail: func(context.Context, match.Expr, string, func(*audit.Record) error) error {
+	}, tail: func(context.Context, store.Query, func(*audit.Record) error) error {
 		return errors.New("tail follows a server or a data folder; to follow a log file, let `whodunit serve` read it")
 	}}, nil
 }
 
 func (c *cmdline) openServer(t *target) (*opened, error) {
-	o := remote.Options{URL: t.server, CAFile: t.ca, InsecureSkipVerify: t.insecure, User: t.user, Token: c.Getenv("WHODUNIT_TOKEN"), Findings: t.findings}
+	o := remote.Options{URL: t.server, CAFile: t.ca, User: t.user, Token: c.Getenv("WHODUNIT_TOKEN"), UserAgent: "whodunit/" + c.version}
 	if t.token != "" {
 		token, err := config.ReadSecret(t.token)
 		if err != nil {
@@ -215,25 +214,21 @@ func (c *cmdline) openServer(t *target) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &opened{Searcher: s, where: t.server, close: s.Close, tail: func(ctx context.Context, _ match.Expr, text string, yield func(*audit.Record) error) error {
-		return s.Tail(ctx, text, yield)
-	}}, nil
+	set := s
+	if t.findings {
+		set = s.Findings()
+	}
+	return &opened{Searcher: set, where: t.server, tail: set.Tail, close: func() error { s.Close(); return nil }}, nil
 }
 
-// expr reads the query and the common flags. text is the same for a server.
-func (t *target) expr(q string, now time.Time) (e match.Expr, text string, r query.Range, err error) {
-	if t.cluster != "" && len(t.files) == 0 {
-		c, err := query.Format(&match.Pred{Path: "cluster", Op: match.Equal, Values: []string{t.cluster}})
-		if err != nil {
-			return nil, "", r, err
-		}
-		if q = "(" + q + ") and " + c; q[:2] == "()" {
-			q = c
-		}
-	}
+// expr reads the query and the common flags.
+func (t *target) expr(q string, now time.Time) (e match.Expr, r query.Range, err error) {
 	if e, err = query.Parse(q); err != nil {
-		return nil, "", r, err
+		return nil, r, err
+	}
+	if t.cluster != "" && len(t.files) == 0 {
+		e = match.And{e, &match.Pred{Path: "cluster", Op: match.Equal, Values: []string{t.cluster}}}
 	}
 	r, err = query.ParseRange(t.since, t.until, now)
-	return e, q, r, err
+	return e, r, err
 }

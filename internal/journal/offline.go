@@ -370,3 +370,78 @@ func (j *Journal) appendRecords(ctx context.Context, records []audit.Record) err
 	}
 	return nil
 }
+
+// InfoReadOnly describes a journal that another process may be using, as OpenReadOnly reads it. Lag is counted from what is on
+// disk now.
+func InfoReadOnly(dir string) (Info, error) {
+	s, err := OpenReadOnly(dir)
+	if err != nil {
+		return Info{}, err
+	}
+	defer s.Close()
+	in := Info{Dir: dir, Segments: len(s.Segments)}
+	m, err := loadManifest(dir)
+	if err == nil {
+		in.LastSeq = m.Sealed
+	}
+	see := func(first, last uint64, lo, hi int64) {
+		if in.FirstSeq == 0 || first < in.FirstSeq {
+			in.FirstSeq = first
+		}
+		in.LastSeq = max(in.LastSeq, last)
+		if in.Oldest == 0 || lo < in.Oldest {
+			in.Oldest = lo
+		}
+		in.Newest = max(in.Newest, hi)
+	}
+	for _, f := range s.Segments {
+		m := f.Meta()
+		in.Events, in.RawBytes, in.DiskBytes = in.Events+m.Rows, in.RawBytes+m.RawBytes, in.DiskBytes+m.FileBytes
+		see(m.MinSeq, m.MaxSeq, m.MinMicros, m.MaxMicros)
+	}
+	for _, b := range s.Head {
+		records, _, err := b.Load()
+		if err != nil {
+			return in, err
+		}
+		in.Unsealed += int64(len(records))
+		for i := range records {
+			in.RawBytes += int64(len(records[i].Event.Raw))
+		}
+		see(b.First, b.Last, b.MinMicros, b.MaxMicros)
+	}
+	in.Events += in.Unsealed
+	paths, err := walPaths(filepath.Join(dir, "wal"))
+	if err != nil {
+		return in, err
+	}
+	for _, p := range paths {
+		if st, err := os.Stat(p); err == nil {
+			in.DiskBytes += st.Size()
+		}
+	}
+	cursors, err := filepath.Glob(filepath.Join(dir, "cursors", "*.json"))
+	if err != nil {
+		return in, err
+	}
+	for _, p := range cursors {
+		next, err := readCursor(p)
+		if err != nil {
+			return in, err
+		}
+		in.Cursors = append(in.Cursors, CursorState{strings.TrimSuffix(filepath.Base(p), ".json"), next, int64(in.LastSeq) + 1 - int64(next)})
+	}
+	return in, nil
+}
+
+// Lock takes a journal's folder for this process without opening it, making it if it is missing.
+func Lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot lock journal: %w", err)
+	}
+	f, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}

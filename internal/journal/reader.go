@@ -52,14 +52,22 @@ func (r *Reader) Next(ctx context.Context) ([]audit.Record, error) {
 // At is the sequence number that comes next.
 func (r *Reader) At() uint64 { return r.next }
 
+// readerBatch is how many records of a segment are handed out at once, so that a cursor moves on in small steps.
+const readerBatch = 1000
+
 // pullSegment gives the next records of the open segment, none at its end.
 func (r *Reader) pullSegment() ([]audit.Record, error) {
-	records, err, ok := r.pull()
+	records, err, ok := r.rest, error(nil), true
+	if len(records) == 0 {
+		records, err, ok = r.pull()
+	}
 	if err != nil {
 		r.leave()
 		return nil, fmt.Errorf("cannot read segment: %w", err)
 	}
 	if ok && len(records) > 0 {
+		n := min(len(records), readerBatch)
+		records, r.rest = records[:n:n], records[n:]
 		r.advance(records)
 		return records, nil
 	}
@@ -174,7 +182,7 @@ func (r *Reader) leave() {
 	if err := r.ref.release(); err != nil {
 		r.j.o.Log.Warn("cannot close segment", "err", err)
 	}
-	r.ref, r.pull, r.end = nil, nil, nil
+	r.ref, r.pull, r.end, r.rest = nil, nil, nil, nil
 }
 
 // Close lets go of what the reader holds.

@@ -1,0 +1,154 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"whodunit/internal/api"
+	"whodunit/internal/config"
+	"whodunit/internal/detect"
+	"whodunit/internal/rule"
+	"whodunit/internal/rule/native"
+	"whodunit/rules"
+)
+
+// refill is how many events before its cursor the detector reads again at a start, so that it remembers which requests gave a
+// finding already.
+const refill = 20_000
+
+// Level is the slog level of a configured word.
+func Level(word string) slog.Level {
+	var l slog.Level
+	if l.UnmarshalText([]byte(word)) != nil {
+		return slog.LevelInfo // validated before
+	}
+	return l
+}
+
+// makeRules loads the rules and builds the detector behind its cursor.
+func (a *App) makeRules() error {
+	metrics := detect.NewMetrics(a.reg)
+	native, err := native.New()
+	if err != nil {
+		return err
+	}
+	a.newRules = func(c config.Rules) (*detect.Rules, error) {
+		layers, err := layers(c)
+		if err != nil {
+			return nil, err
+		}
+		return detect.NewRules(detect.RulesOptions{Layers: layers, Formats: []rule.Format{native}, Current: &a.current, Metrics: metrics, Logger: a.o.Log}), nil
+	}
+	if a.rules, err = a.newRules(a.cfg.Rules); err != nil {
+		return err
+	}
+	a.rules.Reload() // what is wrong is in the log; the good rules run
+	cursor, err := a.events.Cursor("detect", 1)
+	if err != nil {
+		return err
+	}
+	from := cursor.Next()
+	start := uint64(1)
+	if from > refill {
+		start = from - refill
+	}
+	a.detectReader = a.events.Reader(start)
+	a.detector, err = detect.New(detect.Options{
+		Reader: a.detectReader, Rules: &a.current, Emit: a.findings.Append, From: from, Metrics: metrics, Logger: a.o.Log,
+		Save: func(_ context.Context, next uint64) error { return cursor.Save(next) },
+	})
+	return err
+}
+
+// layers are the places that rules come from: the shipped pack first, so that a user's rule of the same id replaces one.
+func layers(c config.Rules) ([]detect.Layer, error) {
+	var out []detect.Layer
+	if c.DefaultPack {
+		out = append(out, detect.Layer{Name: "shipped", FS: rules.FS})
+	}
+	for _, p := range c.Paths {
+		st, err := os.Stat(p)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read rules: %w", err)
+		}
+		if st.IsDir() {
+			out = append(out, detect.Layer{Name: p, FS: os.DirFS(p), Dir: p})
+			continue
+		}
+		dir, name := filepath.Split(p)
+		out = append(out, detect.Layer{Name: filepath.Clean(dir), FS: oneFile{os.DirFS(filepath.Clean("./" + dir)), name}, Dir: filepath.Clean("./" + dir)})
+	}
+	return out, nil
+}
+
+// oneFile shows one file of a folder.
+type oneFile struct {
+	fs.FS
+	name string
+}
+
+// ReadDir is fs.ReadDirFS's.
+func (o oneFile) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(o.FS, name)
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() != o.name }), err
+}
+
+// setRules takes over other places of rules.
+func (a *App) setRules(old, next config.Config) {
+	if slices.Equal(old.Rules.Paths, next.Rules.Paths) && old.Rules.DefaultPack == next.Rules.DefaultPack {
+		return
+	}
+	r, err := a.newRules(next.Rules)
+	if err != nil {
+		a.log.Error("rules are not taken over", "err", err)
+		return
+	}
+	a.mu.Lock()
+	a.rules = r
+	a.mu.Unlock()
+	r.Reload()
+	select {
+	case a.rulesChanged <- struct{}{}:
+	default:
+	}
+}
+
+// watchRules watches the folders of the rules in force, and of others when the configuration names others.
+func (a *App) watchRules(ctx context.Context) error {
+	for ctx.Err() == nil {
+		wctx, stop := context.WithCancel(ctx)
+		a.mu.Lock()
+		r := a.rules
+		a.mu.Unlock()
+		ended := make(chan error, 1)
+		go func() { ended <- r.Watch(wctx) }()
+		select {
+		case err := <-ended:
+			stop()
+			if err != nil {
+				return err
+			}
+		case <-a.rulesChanged:
+			stop()
+			<-ended
+		case <-ctx.Done():
+			stop()
+			<-ended
+		}
+	}
+	return nil
+}
+
+func (a *App) ruleList(context.Context) ([]api.Rule, error) {
+	var out []api.Rule
+	for _, r := range a.current.Load().Rules() {
+		out = append(out, api.Rule{ID: r.ID, Title: r.Title, Description: r.Description, Severity: string(r.Severity), Tags: r.Tags,
+			Format: r.Format, File: r.File, Enabled: !r.Disabled})
+	}
+	return out, nil
+}

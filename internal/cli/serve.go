@@ -1,0 +1,249 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"whodunit/internal/app"
+	"whodunit/internal/auth"
+	"whodunit/internal/config"
+)
+
+func (c *cmdline) serveCmd() *cobra.Command {
+	var path, data string
+	var imports []string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server: take events in, keep them, detect, answer",
+		Long: `Needs no configuration: it listens on 127.0.0.1:8443 for people and on 127.0.0.1:9443 for API servers, keeps its data under
+~/.local/share/whodunit, and makes certificates and a first login, which it prints once. SIGHUP, or a change of the file, reloads the
+configuration; SIGTERM ends it within ten seconds.`,
+		Example: "  whodunit serve\n  whodunit serve --config /etc/whodunit/whodunit.yaml\n  kube-apiserver-logs | whodunit serve   # with stdin: true",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.serve(cmd.Context(), path, data, imports)
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "", "configuration file (docs/reference/config.md)")
+	cmd.Flags().StringVar(&data, "data", "", "the data folder; wins over the file and $WHODUNIT_DATA")
+	cmd.Flags().StringArrayVar(&imports, "import", nil, "also read this finished log file; what is there already is dropped")
+	return cmd
+}
+
+// loadConfig reads the configuration, or gives the defaults.
+func loadConfig(path, data string) (config.Config, error) {
+	cfg := config.Default()
+	if path != "" {
+		var err error
+		if cfg, err = config.Load(path); err != nil {
+			return cfg, err
+		}
+	}
+	if data != "" {
+		cfg.DataDir = data
+	}
+	return cfg, nil
+}
+
+func (c *cmdline) serve(ctx context.Context, path, data string, imports []string) (err error) {
+	cfg, err := loadConfig(path, data)
+	if err != nil {
+		return err
+	}
+	level := &slog.LevelVar{}
+	level.Set(app.Level(cfg.Log.Level))
+	a, err := app.New(app.Options{Config: cfg, Path: path, DataDir: data, Version: c.version, Stdin: c.In, Level: level, Log: c.logger(cfg.Log, level)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Stop()) }()
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	a.Start(ctx)
+	c.welcome(a, cfg)
+	watched := make(chan struct{})
+	wctx, stopWatch := context.WithCancel(ctx)
+	go func() { a.WatchConfig(wctx); close(watched) }()
+	defer func() { stopWatch(); <-watched }()
+	if len(imports) > 0 {
+		if err := c.importInto(ctx, a, cfg.Webhook.Cluster, imports); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-a.Failed():
+			return err
+		case <-reload:
+			_ = a.Reload() // said in the log
+		}
+	}
+}
+
+func (c *cmdline) logger(l config.Log, level *slog.LevelVar) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(c.Err, o))
+	}
+	return slog.New(slog.NewTextHandler(c.Err, o))
+}
+
+// welcome says where the server is, and on its first start, how to get in.
+func (c *cmdline) welcome(a *app.App, cfg config.Config) {
+	fmt.Fprintf(c.Out, "whodunit %s\n  web page and API   %s\n", c.version, a.URL())
+	if u := a.WebhookURL(); u != "" {
+		fmt.Fprintf(c.Out, "  webhook            %s (for kube-apiserver --audit-webhook-config-file)\n", u)
+	}
+	fmt.Fprintf(c.Out, "  data               %s\n", cfg.DataDir)
+	if cfg.Server.TLS.Mode == "generated" {
+		fmt.Fprintf(c.Out, "  authority          %s (your browser will ask once; curl --cacert)\n", filepath.Join(cfg.DataDir, "tls", "ca.crt"))
+	}
+	if first := a.FirstLogin(); first.Created {
+		fmt.Fprintf(c.Out, "\nFirst start. These are shown once and kept only as hashes:\n  login              %s\n  password           %s\n  webhook token      %s\n",
+			first.User, first.Password, first.IngestToken)
+	}
+	fmt.Fprintln(c.Out)
+}
+
+func (c *cmdline) importInto(ctx context.Context, a *app.App, cluster string, paths []string) error {
+	bar := c.progress(paths)
+	n, err := a.Import(ctx, cluster, paths, bar.add)
+	bar.done()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.Out, "%d events read from %d files\n", n, len(paths))
+	return nil
+}
+
+func (c *cmdline) importCmd() *cobra.Command {
+	var data, cluster string
+	cmd := &cobra.Command{
+		Use:   "import FILE...",
+		Short: "Read finished log files into a data folder that no server uses",
+		Long: `Reads audit logs of one event a line, plain, gzip or zstd; - is standard input. Lines that are no events are set aside in rejects/ and
+counted. Events that are there already are dropped, so a file may be read twice. While a server runs, use its files: or --import.`,
+		Example: "  whodunit import /var/log/kubernetes/audit*.log.gz\n  zcat old.gz | whodunit import -",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			bar := c.progress(args)
+			r, err := app.ImportInto(cmd.Context(), app.ImportOptions{DataDir: c.dataDir(data), Cluster: cluster, Paths: args, Stdin: c.In,
+				Progress: bar.add, Log: slog.New(slog.NewTextHandler(c.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+			bar.done()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.Out, "%d events read, %d of them new, %d lines set aside\n", r.Read, r.New, r.Rejected)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "", "the data folder ($WHODUNIT_DATA)")
+	cmd.Flags().StringVar(&cluster, "cluster", "default", "the cluster that the events are from")
+	return cmd
+}
+
+func (c *cmdline) tokenCmd() *cobra.Command {
+	var data, name string
+	var scopes []string
+	var ttl time.Duration
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Make an API token in a data folder that no server uses",
+		Long:  "Prints a new token, once. A running server makes tokens at POST /api/v1/tokens. Scopes: read, ingest, admin.",
+		Example: `  whodunit token --name grafana --scope read
+  whodunit token --name apiserver-prod --scope ingest --expires 8760h`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			dir := c.dataDir(data)
+			unlock, err := app.LockData(dir)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			a, err := auth.New(auth.Options{Dir: dir})
+			if err != nil {
+				return err
+			}
+			var list []auth.Scope
+			for _, s := range scopes {
+				list = append(list, auth.Scope(s))
+			}
+			var expires time.Time
+			if ttl > 0 {
+				expires = c.Now().Add(ttl)
+			}
+			_, secret, err := a.CreateToken(name, list, expires)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(c.Out, secret)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "", "the data folder ($WHODUNIT_DATA)")
+	cmd.Flags().StringVar(&name, "name", "cli", "what the token is for")
+	cmd.Flags().StringSliceVar(&scopes, "scope", []string{"read"}, "what it may do: read, ingest, admin")
+	cmd.Flags().DurationVar(&ttl, "expires", 0, "how long it is good for; 0: until it is deleted")
+	return cmd
+}
+
+func (c *cmdline) webhookConfigCmd() *cobra.Command {
+	var data, url, cluster, tokenFile string
+	cmd := &cobra.Command{
+		Use:   "webhook-config",
+		Short: "Print the kubeconfig for kube-apiserver --audit-webhook-config-file",
+		Long: `The file names this server, its authority (from the data folder) and the webhook token that the first start printed. Put it where the API
+server can read it and start that with --audit-webhook-config-file=FILE --audit-webhook-mode=batch.`,
+		Example: "  whodunit webhook-config --url https://whodunit.example.com:9443 --cluster prod --token-file token > audit-webhook.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			token, err := config.ReadSecret(tokenFile)
+			if err != nil {
+				return err
+			}
+			ca, err := os.ReadFile(filepath.Join(c.dataDir(data), "tls", "ca.crt"))
+			if err != nil {
+				return fmt.Errorf("cannot read the server's authority: %w", err)
+			}
+			if cluster != "" {
+				url += "/clusters/" + cluster
+			}
+			fmt.Fprintf(c.Out, `apiVersion: v1
+kind: Config
+clusters:
+- name: whodunit
+  cluster:
+    server: %q
+    certificate-authority-data: %s
+users:
+- name: apiserver
+  user:
+    token: %q
+contexts:
+- name: audit
+  context: {cluster: whodunit, user: apiserver}
+current-context: audit
+`, url, base64.StdEncoding.EncodeToString(ca), token)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "", "the data folder ($WHODUNIT_DATA)")
+	cmd.Flags().StringVar(&url, "url", "https://127.0.0.1:9443", "where API servers reach the webhook address")
+	cmd.Flags().StringVar(&cluster, "cluster", "", "the cluster's name, if not the configured one")
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with the webhook token")
+	_ = cmd.MarkFlagRequired("token-file")
+	return cmd
+}

@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"whodunit/internal/explain"
+	"whodunit/internal/store"
+)
+
+func (c *cmdline) whoCmd() *cobra.Command {
+	t := &target{}
+	var form, namespace string
+	var limit int
+	var status bool
+	cmd := &cobra.Command{
+		Use:   "who deleted|created|changed|scaled|exec'd|read KIND/NAME [FILE...]",
+		Short: "Who did it: one line an act, the newest last",
+		Long: `One line for each act: time, person, whom they impersonated, from where, with what, the outcome, the binding that allowed it, and the
+auditIDs of its events. Deleted covers collections and evictions, created covers server-side apply, read covers lists and watches.`,
+		Example: `  whodunit who deleted deploy/checkout -n shop
+  whodunit who read secret/db-password -n prod --since 7d
+  whodunit who "exec'd" pod/web-0 -n shop -o json
+  whodunit who changed cm/settings -n shop audit.log.gz`,
+		Args:      cobra.MinimumNArgs(2),
+		ValidArgs: []string{"deleted", "created", "changed", "scaled", "exec'd", "read"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			verb, err := explain.ParseVerb(args[0])
+			if err != nil {
+				return err
+			}
+			object, err := explain.ParseObject(namespace, args[1])
+			if err != nil {
+				return err
+			}
+			t.files = args[2:]
+			q := explain.Question{Verb: verb, Object: object, Status: status}
+			return c.ask(t, "", func(o *opened, sq store.Query) error {
+				acts, cut, stats, err := q.Acts(cmd.Context(), o, sq, limit)
+				if err != nil {
+					return err
+				}
+				c.warn(stats)
+				if form == "json" {
+					err = c.jsonLines(acts)
+				} else {
+					err = explain.Write(c.Out, q, acts, cut)
+				}
+				if err == nil && len(acts) == 0 {
+					return errNothing
+				}
+				return err
+			})
+		},
+	}
+	t.flags(cmd)
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "the object's namespace; without it, any")
+	cmd.Flags().IntVar(&limit, "limit", 10, "at most so many acts, the newest; 0: all")
+	cmd.Flags().BoolVar(&status, "status", false, "changed: show writes of the status too, which controllers do all the time")
+	outFlag(cmd, &form, "text", "json")
+	return cmd
+}
+
+// jsonLines writes each value as one line of JSON.
+func (c *cmdline) jsonLines(values any) error {
+	b, err := json.Marshal(values)
+	if err != nil {
+		return fmt.Errorf("cannot write JSON: %w", err)
+	}
+	var rows []json.RawMessage
+	if err := json.Unmarshal(b, &rows); err != nil {
+		return fmt.Errorf("cannot write JSON: %w", err)
+	}
+	w := bufio.NewWriter(c.Out)
+	for _, r := range rows {
+		w.Write(append(r, '\n'))
+	}
+	return w.Flush()
+}
+
+func (c *cmdline) errorsCmd() *cobra.Command {
+	t := &target{}
+	var form, q string
+	var n int
+	cmd := &cobra.Command{
+		Use:     "errors [FILE...]",
+		Short:   "Which requests fail: by code, resource and client",
+		Example: "  whodunit errors --since 1h\n  whodunit errors -q 'code:403 and not user:system\\:*'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t.files = args
+			return c.ask(t, q, func(o *opened, sq store.Query) error {
+				rows, stats, err := explain.Errors(cmd.Context(), o, sq, n)
+				if err != nil {
+					return err
+				}
+				c.warn(stats)
+				if len(rows) == 0 {
+					return c.nothing(o, sq)
+				}
+				if form == "json" {
+					return c.jsonLines(rows)
+				}
+				return explain.WriteErrors(c.Out, rows)
+			})
+		},
+	}
+	t.flags(cmd)
+	cmd.Flags().StringVarP(&q, "query", "q", "", "only what matches this search")
+	cmd.Flags().IntVar(&n, "limit", 20, "so many rows; 0: all")
+	outFlag(cmd, &form, "table", "json")
+	return cmd
+}
+
+func (c *cmdline) loadCmd() *cobra.Command {
+	t := &target{}
+	var form, q string
+	var n int
+	cmd := &cobra.Command{
+		Use:     "load [FILE...]",
+		Short:   "Which clients make how many requests",
+		Example: "  whodunit load --since 10m\n  whodunit load --limit 5 -o json audit.log",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t.files = args
+			return c.ask(t, q, func(o *opened, sq store.Query) error {
+				rows, total, stats, err := explain.Load(cmd.Context(), o, sq, n)
+				if err != nil {
+					return err
+				}
+				c.warn(stats)
+				if len(rows) == 0 {
+					return c.nothing(o, sq)
+				}
+				if form == "json" {
+					return c.jsonLines(rows)
+				}
+				var over time.Duration
+				if sq.From != 0 {
+					to := sq.To
+					if to == 0 {
+						to = c.Now().UnixMicro()
+					}
+					over = time.Duration(to-sq.From) * time.Microsecond
+				}
+				return explain.WriteLoad(c.Out, rows, total, over)
+			})
+		},
+	}
+	t.flags(cmd)
+	cmd.Flags().StringVarP(&q, "query", "q", "", "only what matches this search")
+	cmd.Flags().IntVar(&n, "limit", 20, "so many clients; 0: all")
+	outFlag(cmd, &form, "table", "json")
+	return cmd
+}
