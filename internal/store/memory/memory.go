@@ -24,7 +24,7 @@ type Store struct {
 	added   []audit.Record
 }
 
-// Add takes records over. One whose identity is there already is left out.
+// Add takes records over. Of those with one identity the one with the highest Position is shown.
 func (s *Store) Add(records ...audit.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,12 +34,18 @@ func (s *Store) Add(records ...audit.Record) {
 	for _, r := range records {
 		if !s.seen[r.Identity] {
 			s.seen[r.Identity] = true
-			s.records = append(s.records, r)
 			s.added = append(s.added, r)
 		}
 	}
+	s.records = append(s.records, records...)
 	slices.SortStableFunc(s.records, func(a, b audit.Record) int {
 		return cmp.Or(cmp.Compare(b.Event.Micros(), a.Event.Micros()), cmp.Compare(b.Seq, a.Seq))
+	})
+	shown := map[audit.Identity]bool{}
+	s.records = slices.DeleteFunc(s.records, func(r audit.Record) bool {
+		again := shown[r.Identity]
+		shown[r.Identity] = true
+		return again
 	})
 	if s.changed != nil {
 		close(s.changed)

@@ -22,6 +22,7 @@ import (
 	"whodunit/internal/query"
 	"whodunit/internal/store"
 	"whodunit/internal/store/memory"
+	"whodunit/internal/store/storetest"
 	"whodunit/internal/store/wire"
 )
 
@@ -154,6 +155,15 @@ func TestSameAsTheStore(t *testing.T) {
 	if got := collect(c.Findings(), store.Query{}); len(got.Raws) != 0 || got.Err != "" {
 		t.Errorf("findings: %v", got)
 	}
+}
+
+// TestConformance is the suite that every searcher passes.
+func TestConformance(t *testing.T) {
+	storetest.Test(t, func(t *testing.T, records []audit.Record) store.Searcher {
+		mem := &memory.Store{}
+		mem.Add(records...)
+		return serve(t, mem).client(t, nil)
+	})
 }
 
 func TestYieldAndContext(t *testing.T) {
