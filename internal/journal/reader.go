@@ -19,7 +19,8 @@ type Reader struct {
 	ref     *segmentRef // being read
 	pull    func() ([]audit.Record, error, bool)
 	end     func()
-	Skipped int64 // events that were there once and are not any more: deleted by retention, or damaged
+	rest    []audit.Record // read from the segment and not handed out yet
+	Skipped int64          // events that were there once and are not any more: deleted by retention, or damaged
 }
 
 // Reader starts at the sequence number from; 0 stands for 1.

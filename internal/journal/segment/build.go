@@ -37,6 +37,8 @@ type builder struct {
 	buf  []byte // a page
 
 	packed []byte // a page, compressed
+
+	pageBytes int // of raw; tests want small ones
 }
 
 func newBuilder() (*builder, error) {
@@ -44,7 +46,7 @@ func newBuilder() (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &builder{z: z, spec: schema()}, nil
+	return &builder{z: z, spec: schema(), pageBytes: pageBytes}, nil
 }
 
 // build encodes records, which it does not change, and gives the group; its bytes are in b.body until the next call.
@@ -306,7 +308,7 @@ func (b *builder) raw() error {
 	n := 0
 	for i := range b.rows {
 		b.buf = plain(b.buf, b.rows[i].Event.Raw)
-		if n++; len(b.buf) >= pageBytes || i == len(b.rows)-1 {
+		if n++; len(b.buf) >= b.pageBytes || i == len(b.rows)-1 {
 			if err := b.data(Raw, format.Plain, n, n); err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"testing"
 
@@ -65,7 +66,7 @@ func small(tb testing.TB, records []audit.Record) (path string, perPage int64) {
 	half := len(records) / 2
 	a, b := filepath.Join(dir, "a.parquet"), filepath.Join(dir, "b.parquet")
 	for p, rs := range map[string][]audit.Record{a: records[:half], b: records[half:]} {
-		if _, err := Write(p, rs, rs[0].Seq, rs[len(rs)-1].Seq); err != nil {
+		if _, err := write(p, rs, rs[0].Seq, rs[len(rs)-1].Seq, 8<<10); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -94,6 +95,8 @@ func TestEveryByte(t *testing.T) {
 	step := 1
 	if testing.Short() {
 		step = 17
+	} else if raceEnabled() {
+		step = 5
 	}
 	bad := filepath.Join(t.TempDir(), "bad.parquet")
 	whole, worst, seen := 0, int64(0), 0
@@ -133,6 +136,12 @@ func TestEveryByte(t *testing.T) {
 		}
 	}
 	t.Logf("%d bytes: %d places cost nothing, the worst %d events; %d verified", len(good), whole, worst, seen)
+}
+
+// raceEnabled reports whether the race detector makes everything slow.
+func raceEnabled() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" })
 }
 
 func TestTruncated(t *testing.T) {

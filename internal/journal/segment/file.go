@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -19,7 +20,6 @@ type File struct {
 	index  *index
 	start  int64 // where the groups begin
 	groups []Group
-	z      *zstd.Decoder
 	lost   []string // which copies of the index are damaged, in words
 }
 
@@ -59,8 +59,7 @@ func (f *File) open() error {
 	for i := range x.groups {
 		f.groups = append(f.groups, Group{f: f, g: &x.groups[i]})
 	}
-	f.z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxPage))
-	return err
+	return nil
 }
 
 // frame reads the index copy at off and gives the whole frame's size.
@@ -116,7 +115,6 @@ func (f *File) Groups() []Group { return f.groups }
 
 // Close closes the file.
 func (f *File) Close() error {
-	f.z.Close()
 	return f.f.Close()
 }
 
@@ -148,12 +146,34 @@ func (g *Group) page(p *page) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.raw > maxPage {
-		return nil, corrupt("%s: page of %d bytes", g.f.path, p.raw)
+	out, err := decompress(buf[p.head:], p.raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: page at byte %d of its row group: %w", g.f.path, p.off, err)
 	}
-	out, err := g.f.z.DecodeAll(buf[p.head:], make([]byte, 0, p.raw))
-	if err != nil || len(out) != p.raw {
-		return nil, corrupt("%s: page at byte %d of its row group: %d bytes, not %d: %v", g.f.path, p.off, len(out), p.raw, err)
+	return out, nil
+}
+
+// decoder is shared by all files, so that an open file costs no buffers. It has no state and starts no goroutine.
+var decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxPage))
+})
+
+// decompress expands b to exactly size bytes; any size if it is below 0. It checks zstd's own checksum, too.
+func decompress(b []byte, size int) ([]byte, error) {
+	var h zstd.Header
+	if err := h.Decode(b); err != nil {
+		return nil, corrupt("%v", err)
+	}
+	if !h.HasFCS || h.FrameContentSize > maxPage || size >= 0 && h.FrameContentSize != uint64(size) {
+		return nil, corrupt("zstd frame of %d bytes, not %d", h.FrameContentSize, size)
+	}
+	z, err := decoder()
+	if err != nil {
+		return nil, err
+	}
+	out, err := z.DecodeAll(b, make([]byte, 0, h.FrameContentSize))
+	if err != nil || uint64(len(out)) != h.FrameContentSize {
+		return nil, corrupt("%d bytes, not %d: %v", len(out), h.FrameContentSize, err)
 	}
 	return out, nil
 }

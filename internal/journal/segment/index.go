@@ -314,14 +314,9 @@ func (d *dec) group(g *group) {
 
 // decodeIndex reads a frame's payload.
 func decodeIndex(payload []byte) (*index, error) {
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<28))
+	b, err := decompress(payload, -1)
 	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	b, err := z.DecodeAll(payload, nil)
-	if err != nil {
-		return nil, fmt.Errorf("%w: index: %w", ErrCorrupt, err)
+		return nil, fmt.Errorf("index: %w", err)
 	}
 	d := dec{b: b}
 	x := &index{}

@@ -18,6 +18,10 @@ import (
 //
 // Errors of the file system are wrapped, so errors.Is(err, syscall.ENOSPC) tells a full disk.
 func Write(path string, records []audit.Record, minSeq, maxSeq uint64) (Meta, error) {
+	return write(path, records, minSeq, maxSeq, pageBytes)
+}
+
+func write(path string, records []audit.Record, minSeq, maxSeq uint64, pageBytes int) (Meta, error) {
 	if minSeq > maxSeq || maxSeq > math.MaxInt64 {
 		return Meta{}, fmt.Errorf("cannot write segment %s: bad range %d to %d", path, minSeq, maxSeq)
 	}
@@ -42,6 +46,7 @@ func Write(path string, records []audit.Record, minSeq, maxSeq uint64) (Meta, er
 		return Meta{}, err
 	}
 	defer func() { _ = b.z.Close() }()
+	b.pageBytes = pageBytes
 	x := &index{meta: Meta{MinSeq: minSeq, MaxSeq: maxSeq, Version: Version}}
 	var bodies [][]byte
 	off := int64(0)

@@ -81,6 +81,14 @@ func (r *Reader) Offset() int64 {
 	return r.at
 }
 
+// Pending is the unfinished line that Rest would give, without taking it; nil while a too-long line is skipped.
+func (r *Reader) Pending() []byte {
+	if r.skip != nil {
+		return nil
+	}
+	return r.block[r.start:]
+}
+
 // Half is how many bytes of an unfinished line are held in memory.
 func (r *Reader) Half() int { return len(r.block) - r.start }
 

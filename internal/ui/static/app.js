@@ -177,7 +177,9 @@ function closePane() {
 // The tree is made of what JavaScript reads, whose numbers end at 2^53; this is what the server has, to the byte.
 async function exact() {
   const item = state.items[state.chosen];
-  const text = await getText(`${state.set}/${item.identity}`, { time: item.time });
+  // An event without a time of its own stands at 1970, which is no time to search at.
+  const time = item.time.startsWith('1970-01-01T00:00:00') ? '' : item.time;
+  const text = await getText(`${state.set}/${item.identity}`, { time });
   return text.trimEnd();
 }
 

@@ -3,7 +3,9 @@ package cluster
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,8 +69,11 @@ func readLog(file string) ([]Logged, error) {
 	r := bufio.NewReaderSize(f, 1<<20)
 	for n := 1; ; n++ {
 		line, err := r.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			return events, nil // what is left is a line that is still being written
+		}
 		if err != nil {
-			return events, nil //nolint:nilerr // the end, or a line that is still being written
+			return nil, fmt.Errorf("cannot read audit log: %w", err)
 		}
 		line = strings.TrimSuffix(line, "\n")
 		l := Logged{Raw: []byte(line)}

@@ -55,7 +55,7 @@ func (r *relay) accept() {
 // pass moves bytes both ways until either side ends.
 func (r *relay) pass(in net.Conn) {
 	defer in.Close()
-	out, err := r.dialer.Dial("tcp", r.target) //nolint:noctx // close ends it
+	out, err := r.dialer.Dial("tcp", r.target)
 	if err != nil {
 		return // the client sees its connection end
 	}

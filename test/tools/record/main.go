@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -30,7 +31,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context) error {
+func run(ctx context.Context) (err error) {
 	out := flag.String("out", "examples/shop.log.zst", "file to write the audit log to, compressed with zstd")
 	commands := flag.String("commands", "", "file to write the story's commands to, one JSON object a line, with the audit ids of their requests")
 	pause := flag.Duration("pause", 8*time.Second, "quiet time between the acts")
@@ -43,7 +44,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer c.Stop()
+	defer func() { err = errors.Join(err, c.Stop()) }()
 	t := &teller{c: c, pause: *pause, say: os.Stderr}
 	if err := t.tell(ctx); err != nil {
 		c.Keep()
