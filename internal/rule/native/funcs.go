@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"path"
 	"strings"
-	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common"
@@ -13,6 +12,8 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
+
+	"whodunit/internal/match"
 )
 
 const serviceAccountPrefix = "system:serviceaccount:"
@@ -70,52 +71,7 @@ func each(v ref.Val, f func(string) bool) ref.Val {
 
 func celGlob(s, patterns ref.Val) ref.Val {
 	text := string(s.(types.String))
-	return each(patterns, func(p string) bool { return glob(text, p) })
-}
-
-// glob has the meaning of match.Glob: * is any run of characters, ? one character, \ takes the next literally, the whole of s
-// must match. Time grows with the product of the lengths at worst, never exponentially.
-func glob(s, p string) bool {
-	i, j, star, back := 0, 0, -1, 0
-	for i < len(s) {
-		if j < len(p) {
-			if p[j] == '*' {
-				star, back = j, i
-				j++
-				continue
-			}
-			if n, m := globStep(s[i:], p[j:]); n > 0 {
-				i, j = i+n, j+m
-				continue
-			}
-		}
-		if star < 0 {
-			return false
-		}
-		_, n := utf8.DecodeRuneInString(s[back:])
-		back += n
-		i, j = back, star+1
-	}
-	for j < len(p) && p[j] == '*' {
-		j++
-	}
-	return j == len(p)
-}
-
-// globStep matches one character of s with one element of p that is no star: how many bytes each takes, 0 where they differ.
-func globStep(s, p string) (n, m int) {
-	if p[0] == '?' {
-		_, n = utf8.DecodeRuneInString(s)
-		return n, 1
-	}
-	if p[0] == '\\' && len(p) > 1 {
-		m, p = 1, p[1:]
-	}
-	_, k := utf8.DecodeRuneInString(p)
-	if len(s) < k || s[:k] != p[:k] {
-		return 0, 0
-	}
-	return k, m + k
+	return each(patterns, func(p string) bool { return match.MatchGlob(p, text) })
 }
 
 func serviceAccount(v ref.Val) (namespace, name string) {

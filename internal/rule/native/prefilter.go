@@ -207,7 +207,7 @@ func compareText(fn, p string, v ref.Val) (match.Expr, bool) {
 	case "contains":
 		return pred(match.Contains)
 	case "glob":
-		if slices.ContainsFunc(constants, func(c string) bool { return glob("", c) }) {
+		if slices.ContainsFunc(constants, func(c string) bool { return match.MatchGlob(c, "") }) {
 			return nil, false
 		}
 		return &match.Pred{Path: p, Op: match.Glob, Values: constants}, true
