@@ -161,19 +161,23 @@ var decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 // decompress expands b to exactly size bytes; any size if it is below 0. It checks zstd's own checksum, too.
 func decompress(b []byte, size int) ([]byte, error) {
 	var h zstd.Header
+	if size > maxPage {
+		return nil, corrupt("page of %d bytes", size)
+	}
 	if err := h.Decode(b); err != nil {
 		return nil, corrupt("%v", err)
 	}
-	if !h.HasFCS || h.FrameContentSize > maxPage || size >= 0 && h.FrameContentSize != uint64(size) {
+	// small frames do not say their size
+	if h.HasFCS && (h.FrameContentSize > maxPage || size >= 0 && h.FrameContentSize != uint64(size)) {
 		return nil, corrupt("zstd frame of %d bytes, not %d", h.FrameContentSize, size)
 	}
 	z, err := decoder()
 	if err != nil {
 		return nil, err
 	}
-	out, err := z.DecodeAll(b, make([]byte, 0, h.FrameContentSize))
-	if err != nil || uint64(len(out)) != h.FrameContentSize {
-		return nil, corrupt("%d bytes, not %d: %v", len(out), h.FrameContentSize, err)
+	out, err := z.DecodeAll(b, make([]byte, 0, max(size, int(h.FrameContentSize))))
+	if err != nil || size >= 0 && len(out) != size {
+		return nil, corrupt("%d bytes, not %d: %v", len(out), size, err)
 	}
 	return out, nil
 }

@@ -318,6 +318,10 @@ func decodeIndex(payload []byte) (*index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
+	return readIndex(b)
+}
+
+func readIndex(b []byte) (*index, error) {
 	d := dec{b: b}
 	x := &index{}
 	if x.meta.Version = d.n(); x.meta.Version != Version && d.err == nil {
