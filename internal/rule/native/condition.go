@@ -50,7 +50,7 @@ func (env *environment) compile(text string, params map[string]ref.Val) (*condit
 	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return nil, nil, []compileError{{line: 1, column: 1, text: fmt.Sprintf("condition gives a %s; a bool is expected", t)}}
 	}
-	p, err := e.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(costLimit))
+	p, err := e.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(costs{}), cel.CostLimit(costLimit))
 	if err != nil {
 		return nil, nil, []compileError{{line: 1, column: 1, text: err.Error()}}
 	}
