@@ -355,6 +355,35 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// TestQuietStreamsLive: the server's deadlines are for peers that stall, not for answers that take their time.
+func TestQuietStreamsLive(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		f := start(t, func(o *Options) {
+			o.Keepalive, o.WriteTimeout, o.QueryTimeout = 400*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+		})
+		srv := httptest.NewUnstartedServer(f.api)
+		srv.EnableHTTP2 = http2
+		srv.Config.ReadTimeout = 50 * time.Millisecond
+		srv.StartTLS()
+		defer srv.Close()
+		req, err := http.NewRequest("GET", srv.URL+"/api/v1/events/tail", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+f.read)
+		resp, err := srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(resp.Body).ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, `{"keepalive":`) || resp.ProtoMajor == 2 != http2 {
+			t.Errorf("%s: %q, %v", resp.Proto, line, err)
+		}
+		resp.Body.Close()
+		srv.CloseClientConnections()
+	}
+}
+
 func TestTailEndsWithTheServer(t *testing.T) {
 	f := start(t, nil)
 	r, done := f.lines(t, "/api/v1/events/tail")

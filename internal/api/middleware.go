@@ -78,7 +78,11 @@ func (a *API) handle(rt route) http.Handler {
 		}()
 		defer a.recovered(c)
 		secure(w.Header(), rt.static)
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.o.QueryTimeout + a.o.WriteTimeout))
+		rc := http.NewResponseController(w)
+		if r.Method == http.MethodGet {
+			_ = rc.SetReadDeadline(time.Time{}) // all is read; at the server's ReadTimeout the request would be cancelled
+		}
+		_ = rc.SetWriteDeadline(time.Now().Add(a.o.QueryTimeout + a.o.WriteTimeout))
 		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 		if err := a.serve(c, rt); err != nil {
 			a.fail(c, err)

@@ -251,18 +251,20 @@ type stream struct {
 }
 
 func (a *API) newStream(c *call) *stream {
-	return &stream{b: bufio.NewWriterSize(c.w, 64<<10), rc: http.NewResponseController(c.w), timeout: a.o.WriteTimeout}
+	rc := http.NewResponseController(c.w)
+	_ = rc.SetWriteDeadline(time.Time{}) // a search may find nothing for long; each write has its own deadline
+	return &stream{b: bufio.NewWriterSize(c.w, 64<<10), rc: rc, timeout: a.o.WriteTimeout}
 }
 
 func (s *stream) line(b []byte) error {
-	now := time.Now()
 	if s.b.Available() < len(b) {
-		_ = s.rc.SetWriteDeadline(now.Add(s.timeout))
+		_ = s.rc.SetWriteDeadline(time.Now().Add(s.timeout))
+		defer func() { _ = s.rc.SetWriteDeadline(time.Time{}) }() // HTTP/2 resets the stream at a deadline even if nothing is written
 	}
 	if _, err := s.b.Write(b); err != nil {
 		return err
 	}
-	if now.Sub(s.sent) > 200*time.Millisecond {
+	if time.Since(s.sent) > 200*time.Millisecond {
 		return s.flush()
 	}
 	return nil
@@ -279,6 +281,7 @@ func (s *stream) control(ctl wire.Control) error {
 func (s *stream) flush() error {
 	s.sent = time.Now()
 	_ = s.rc.SetWriteDeadline(s.sent.Add(s.timeout))
+	defer func() { _ = s.rc.SetWriteDeadline(time.Time{}) }()
 	if err := s.b.Flush(); err != nil {
 		return err
 	}

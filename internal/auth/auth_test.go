@@ -90,6 +90,15 @@ func TestTokens(t *testing.T) {
 	if _, err := a.CheckToken(secret); err != nil {
 		t.Error(err)
 	}
+	_, ingest, err := a.CreateToken("apiserver", []Scope{ScopeIngest}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for auth, want := range map[string]string{"Bearer " + ingest: "token:apiserver", "bearer " + ingest: "token:apiserver", "Bearer " + secret: "", "Basic " + ingest: "", "": ""} {
+		if who, ok := a.Ingest(request("POST", "x:1", "Authorization", auth)); who != want || ok != (want != "") {
+			t.Errorf("%.12s: %q, %v", auth, who, ok)
+		}
+	}
 	for _, wrong := range []string{"", secret[:len(secret)-1], secret + "x", "wdt_"} {
 		if _, err := a.CheckToken(wrong); !errors.Is(err, ErrUnauthenticated) {
 			t.Errorf("%q: %v", wrong, err)

@@ -150,6 +150,24 @@ func (a *Auth) Authorize(r *http.Request, scope Scope) (Principal, error) {
 	return who, err
 }
 
+// Ingest takes requests with a bearer token of the scope ingest and names its holder. Sessions are no use here: what sends
+// events is a machine.
+func (a *Auth) Ingest(r *http.Request) (who string, ok bool) {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
+		return "", false
+	}
+	p, err := a.CheckToken(strings.TrimSpace(secret))
+	if err != nil {
+		return "", false
+	}
+	if !p.Can(ScopeIngest) {
+		a.metrics.failures.WithLabelValues("scope").Inc()
+		return "", false
+	}
+	return p.Name, true
+}
+
 type principalKey struct{}
 
 // WithPrincipal keeps who is asking in the context.
