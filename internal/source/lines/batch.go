@@ -12,6 +12,9 @@ import (
 	"whodunit/internal/source"
 )
 
+// lineCost is what a line costs beside its bytes, in bytes: so that many short ones don't take much memory.
+const lineCost = 256
+
 // Batch gathers lines until they are emitted together. Not safe for concurrent use.
 type Batch struct {
 	Source, Path, Cluster string // Path is for positions: PATH:START-END
@@ -28,7 +31,7 @@ type Batch struct {
 
 // Fits says whether the line can come into this batch; into an empty one every line can.
 func (b *Batch) Fits(l Line) bool {
-	return b.lines == 0 || b.bytes+len(l.Bytes) <= audit.MaxBatchBytes
+	return b.lines == 0 || b.bytes+len(l.Bytes)+b.lines*lineCost <= audit.MaxBatchBytes
 }
 
 // Empty says that there is nothing to deliver.
