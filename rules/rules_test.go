@@ -1,8 +1,11 @@
 package rules_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
+	"whodunit/internal/audit"
 	"whodunit/internal/rule"
 	"whodunit/internal/rule/native"
 	"whodunit/rules"
@@ -63,5 +66,29 @@ func TestPack(t *testing.T) {
 				t.Error("no prefilter: the condition would run on every event")
 			}
 		})
+	}
+}
+
+// TestLargestObjects hides the one bad part behind as many harmless ones as etcd takes in an object (1.5 MiB): no rule may
+// give up before it gets there.
+func TestLargestObjects(t *testing.T) {
+	set := load(t)
+	for id, c := range map[string]struct{ ref, body, harmless, bad string }{
+		"privileged-pod":     {`"resource":"pods"`, `{"spec":{"containers":[%s]}}`, `{"name":"c%d"}`, `{"securityContext":{"privileged":true}}`},
+		"sensitive-hostpath": {`"resource":"pods"`, `{"spec":{"volumes":[%s]}}`, `{"name":"v%d","hostPath":{"path":"/mnt"}}`, `{"hostPath":{"path":"/etc"}}`},
+		"wildcard-role":      {`"resource":"roles","apiGroup":"rbac.authorization.k8s.io"`, `{"rules":[%s]}`, `{"verbs":["get"],"resources":["r%d"]}`, `{"verbs":["*"]}`},
+	} {
+		var parts strings.Builder
+		for i := 0; parts.Len() < 3<<19; i++ {
+			fmt.Fprintf(&parts, c.harmless+",", i)
+		}
+		raw := fmt.Sprintf(`{"auditID":"a","stage":"ResponseComplete","verb":"create","user":{"username":"u"},"objectRef":{%s},"responseStatus":{"code":201},"requestObject":`+c.body+"}", c.ref, parts.String()+c.bad)
+		ev, err := audit.Parse("c", []byte(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := set.Get(id).Match(&ev); !ok {
+			t.Errorf("%s misses it: %v", id, err)
+		}
 	}
 }
