@@ -35,7 +35,7 @@ func (s *Store) aggregate(ctx context.Context, q *store.Query, t tally) (store.S
 	}
 	twice := contested(a.units)
 	matched := int64(0)
-	for _, w := range windows(a.units, in, windowRows) {
+	for _, w := range windows(a.units, in, s.window) {
 		seen := map[audit.Identity]struct{}{}
 		for _, u := range a.units {
 			if !w.touches(u) {
@@ -101,7 +101,7 @@ func (f *found) tallyRows(twice []span, seen map[audit.Identity]struct{}, t tall
 		return 0, nil
 	}
 	added, err := f.once(twice, seen)
-	if err == nil {
+	if err == nil && !f.rows.empty() {
 		err = t.group(f)
 	}
 	if err != nil {
@@ -183,7 +183,9 @@ func (h *histogram) group(f *found) error {
 		}
 		n++
 	})
-	h.counts[at] += n
+	if n > 0 {
+		h.counts[at] += n
+	}
 	return nil
 }
 
@@ -315,6 +317,10 @@ func (t *top) several(f *found, rows rowset, counts map[string]int64) error {
 			return err
 		}
 	}
+	if n := combinations(columns); n > 0 {
+		t.dense(columns, n, rows, counts)
+		return nil
+	}
 	var key []byte
 	rows.rows(func(i int) {
 		key = key[:0]
@@ -327,6 +333,44 @@ func (t *top) several(f *found, rows rowset, counts map[string]int64) error {
 		counts[string(key)]++
 	})
 	return nil
+}
+
+// combinations is how many combinations of the columns' distinct values there are; 0 where that is too many to number.
+func combinations(columns []*segment.Texts) int {
+	n := 1
+	for _, c := range columns {
+		if c.Index == nil || len(c.Values) > 1<<16 {
+			return 0
+		}
+		if n *= len(c.Values); n > 1<<18 {
+			return 0
+		}
+	}
+	return n
+}
+
+// dense counts by the number of the combination.
+func (t *top) dense(columns []*segment.Texts, n int, rows rowset, counts map[string]int64) {
+	sums := make([]int64, n)
+	rows.rows(func(i int) {
+		at := 0
+		for _, c := range columns {
+			at = at*len(c.Values) + int(c.Index[i])
+		}
+		sums[at]++
+	})
+	parts := make([]string, len(columns))
+	for at, sum := range sums {
+		if sum == 0 {
+			continue
+		}
+		for j := len(columns) - 1; j >= 0; j-- {
+			values := columns[j].Values
+			parts[j] = values[at%len(values)]
+			at /= len(values)
+		}
+		counts[strings.Join(parts, "\t")] += sum // values may hold tabs themselves
+	}
 }
 
 func isListPath(path string) bool {

@@ -40,6 +40,7 @@ type Store struct {
 	source  Source
 	workers int
 	cache   *cache
+	window  float64 // windowRows, but for tests
 }
 
 var _ store.Searcher = (*Store)(nil)
@@ -52,7 +53,7 @@ func New(source Source, o Options) *Store {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	return &Store{source: source, workers: o.Workers, cache: newCache(o.CacheBytes)}
+	return &Store{source: source, workers: o.Workers, cache: newCache(o.CacheBytes), window: windowRows}
 }
 
 // maxValues is how many distinct values Top holds at most.
@@ -81,7 +82,7 @@ func (s *Store) Search(ctx context.Context, q store.Query, yield func(*audit.Rec
 	defer done()
 	r := &ranking{a: a, q: &q, yield: yield}
 	if in.from <= in.to {
-		for _, w := range windows(a.units, in, windowRows) {
+		for _, w := range windows(a.units, in, s.window) {
 			if err = r.window(ctx, w); err != nil || r.full() {
 				break
 			}

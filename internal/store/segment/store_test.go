@@ -87,6 +87,15 @@ func layout(tb testing.TB, records []audit.Record) *fixed {
 	return f
 }
 
+// TestStoreSmall has so little memory that each question takes many windows of time and pages leave the cache at once.
+func TestStoreSmall(t *testing.T) {
+	storetest.Test(t, func(t *testing.T, records []audit.Record) store.Searcher {
+		s := New(layout(t, records), Options{CacheBytes: 1 << 20, Workers: 1})
+		s.window = 30
+		return s
+	})
+}
+
 func TestStore(t *testing.T) {
 	storetest.Test(t, func(t *testing.T, records []audit.Record) store.Searcher {
 		return New(layout(t, records), Options{})
