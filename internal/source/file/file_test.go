@@ -314,6 +314,8 @@ func TestManyFiles(t *testing.T) {
 func TestNothingLost(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newRig(t)
+		r.fatalf, r.patience = rt.Fatalf, 10*time.Second
+		defer func() { r.stop() }()
 		r.cfg.Grace = time.Hour // half lines of this test are finished at some time
 		if rapid.Bool().Draw(rt, "polling starts late") {
 			r.cfg.Poll = 50 * time.Millisecond
@@ -376,6 +378,28 @@ func TestNothingLost(t *testing.T) {
 				}
 			},
 			"stop": func() { r.stop(); running = false },
+			"kill": func() { // leaves a checkpoint that is behind
+				path := statePath(r.state, "log")
+				old, err := os.ReadFile(path)
+				lines := rapid.IntRange(0, 2).Draw(rt, "lines before the kill")
+				for range lines {
+					finish()
+					r.write("audit.log", line())
+				}
+				if running && lines > 0 && r.fail == nil {
+					r.waitFor(want[len(want)-lines:]...)
+				}
+				r.stop()
+				running = false
+				if err == nil {
+					err = os.WriteFile(path, old, 0o600)
+				} else if err = os.Remove(path); os.IsNotExist(err) {
+					err = nil
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			},
 			"wait": func() {
 				r.mu.Lock()
 				r.fail = nil
@@ -393,7 +417,7 @@ func TestNothingLost(t *testing.T) {
 				}
 			},
 		}
-		names := []string{"lines", "lines", "half", "rename", "copytruncate", "gzip", "start", "start", "stop", "wait", "fail"}
+		names := []string{"lines", "lines", "half", "rename", "copytruncate", "gzip", "start", "start", "stop", "kill", "wait", "fail"}
 		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
 			steps[rapid.SampledFrom(names).Draw(rt, "step")]()
 		}

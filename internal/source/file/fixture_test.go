@@ -37,10 +37,12 @@ type rig struct {
 	fail     error
 	changed  chan struct{}
 	stop     func()
+	fatalf   func(format string, args ...any)
+	patience time.Duration
 }
 
 func newRig(t testing.TB) *rig {
-	r := &rig{t: t, dir: t.TempDir(), state: t.TempDir(), seen: map[string]bool{}, changed: make(chan struct{}, 1), stop: func() {}}
+	r := &rig{t: t, dir: t.TempDir(), state: t.TempDir(), seen: map[string]bool{}, changed: make(chan struct{}, 1), stop: func() {}, fatalf: t.Fatalf, patience: 30 * time.Second}
 	r.cfg = Config{
 		Name: "log", Cluster: "c", Globs: []string{filepath.Join(r.dir, "audit*")}, StateDir: r.state,
 		Poll: 10 * time.Millisecond, Linger: time.Millisecond, Grace: 50 * time.Millisecond, CheckpointEvery: -1,
@@ -178,7 +180,7 @@ func (r *rig) gzip(name string) {
 // wait returns when ok holds; it is asked under the lock.
 func (r *rig) wait(what string, ok func() bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(r.patience)
 	for {
 		r.mu.Lock()
 		done := ok()
@@ -189,7 +191,7 @@ func (r *rig) wait(what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.t.Fatalf("waited in vain for %s; %d delivered: %.500q, %d rejected", what, len(r.got), r.got, len(r.rejected))
+			r.fatalf("waited in vain for %s; %d delivered: %.500q, %d rejected", what, len(r.got), r.got, len(r.rejected))
 		}
 		select {
 		case <-r.changed:

@@ -41,6 +41,7 @@ type tail struct {
 type plainReader struct {
 	f     *os.File
 	pos   int64
+	last  []byte // the up to 1,024 bytes before pos, as they were read
 	ended bool
 }
 
@@ -49,11 +50,27 @@ func (p *plainReader) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := p.f.ReadAt(b, p.pos)
-	p.pos += int64(n)
-	if n > 0 {
-		return n, nil
+	if n == 0 {
+		return 0, err
 	}
-	return 0, err
+	p.pos += int64(n)
+	p.last = append(p.last, b[max(0, n-markBytes):n]...)
+	p.last = append(p.last[:0], p.last[max(0, len(p.last)-markBytes):]...)
+	return n, nil
+}
+
+// intact says whether the file still has what was read of it: before the reader, at the beginning of the line that is
+// half read, and before the place. If not, it was truncated, and may have grown since.
+func (t *tail) intact() bool {
+	half := t.r.Pending()
+	half = half[:min(len(half), markBytes)]
+	return same(t.f, t.plain.last, t.plain.pos-int64(len(t.plain.last))) && same(t.f, half, t.r.Offset()) && holds(t.f, t.place)
+}
+
+func same(f io.ReaderAt, want []byte, at int64) bool {
+	b := make([]byte, len(want))
+	n, _ := f.ReadAt(b, at)
+	return n == len(want) && bytes.Equal(b, want)
 }
 
 // step reads one batch of t and delivers it. It says whether there is more to read now. The error is ctx's.
@@ -171,7 +188,7 @@ func (s *Source) check(t *tail) {
 		t.changed = s.cfg.Now()
 	}
 	t.size, t.checked = fi.Size(), fi.ModTime()
-	if t.size < t.plain.pos || !holds(t.f, t.place) {
+	if t.size < t.plain.pos || !t.intact() {
 		s.end(t)
 	}
 }
@@ -209,21 +226,15 @@ func (s *Source) advance(t *tail, next int64) {
 	p := t.place
 	head, tailMark := p.Head, mark{}
 	if t.plain != nil {
-		if !holds(t.f, p) { // it was truncated and has grown past us while we read
-			s.end(t)
-			return
-		}
-		var ok bool
 		n := int(min(markBytes, next))
-		if tailMark, ok = markAt(t.f, next-int64(n), n); !ok {
+		var ok, ok2 bool
+		tailMark, ok = markAt(t.f, next-int64(n), n)
+		if ok2 = head.N == markBytes; !ok2 {
+			head, ok2 = markAt(t.f, 0, n)
+		}
+		if !ok || !ok2 || !t.intact() { // asked last: so the marks are of what was read. Delivering may have taken long
 			s.end(t)
 			return
-		}
-		if head.N < markBytes {
-			if head, ok = markAt(t.f, 0, n); !ok {
-				s.end(t)
-				return
-			}
 		}
 	} else if head.N < markBytes {
 		head = markOf(t.packed.head[:min(int64(len(t.packed.head)), next)])
@@ -241,7 +252,10 @@ func (s *Source) advance(t *tail, next int64) {
 // begin reads t from p's place on.
 func (s *Source) begin(t *tail, p *place) {
 	t.place, t.ended, t.held = p, false, nil
-	t.plain = &plainReader{f: t.f, pos: p.Offset}
+	t.plain = &plainReader{f: t.f, pos: p.Offset, last: make([]byte, p.Tail.N)}
+	if n, _ := t.f.ReadAt(t.plain.last, p.Offset-int64(p.Tail.N)); markOf(t.plain.last[:n]) != p.Tail {
+		t.plain.last = nil // truncated this moment; check notices it by p
+	}
 	t.r = lines.NewReader(t.plain, audit.MaxEventBytes, p.Offset)
 }
 

@@ -69,7 +69,7 @@ func Event(id string) string { return EventOf(id, 0) }
 func EventOf(id string, size int) string {
 	return fmt.Sprintf(`{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":%q,"stage":"ResponseComplete",`+
 		`"requestURI":"/api/v1/namespaces/shop/pods","verb":"list","user":{"username":"alice","groups":["dev"]},"requestObject":{"pad":"%s"},`+
-		`"stageTimestamp":"2026-11-21T13:24:46.329286Z"}`, id, strings.Repeat("x", size))
+		`"stageTimestamp":"2026-11-21T13:24:46.329286Z","annotations":{"id":%q}}`, id, strings.Repeat("x", size), id)
 }
 
 type harness struct {
