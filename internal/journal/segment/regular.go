@@ -16,7 +16,7 @@ func derive(rec *audit.Record) row {
 	r := row{Record: rec}
 	raw := rec.Event.Raw
 	r.irregular = !utf8.Valid(raw) || int64(rec.Event.Response.Code) != int64(int32(rec.Event.Response.Code))
-	for name, v := range audit.Members(raw) {
+	members(&rec.Event, func(name string, v []byte) {
 		ok := true
 		switch name {
 		case "auditID", "stage", "level", "verb", "requestURI", "userAgent":
@@ -41,8 +41,81 @@ func derive(rec *audit.Record) row {
 			ok = strings.IndexByte(name, '.') < 0
 		}
 		r.irregular = r.irregular || !ok
-	}
+	})
 	return r
+}
+
+// members calls f for each member of the event, as audit.Members does, but steps over the bodies, whose ends are known. Raw has
+// passed audit.Parse.
+func members(ev *audit.Event, f func(name string, v []byte)) {
+	raw := ev.Raw
+	for i := 1; i < len(raw); {
+		i += blanks(raw[i:])
+		if i >= len(raw) || raw[i] != '"' {
+			return
+		}
+		end := i + textLen(raw[i:])
+		name, _ := audit.Text(raw[i:end])
+		i = end + blanks(raw[end:]) + 1 // the colon
+		if i >= len(raw) {
+			return
+		}
+		i += blanks(raw[i:])
+		end = i + extent(ev, raw[i:])
+		f(name, raw[i:end])
+		i = end + blanks(raw[end:]) + 1 // the comma or brace
+	}
+}
+
+func blanks(b []byte) int {
+	n := 0
+	for n < len(b) && (b[n] == ' ' || b[n] == '\n' || b[n] == '\t' || b[n] == '\r') {
+		n++
+	}
+	return n
+}
+
+// textLen is the length of the string that b begins with, quotes included.
+func textLen(b []byte) int {
+	for i := 1; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			return i + 1
+		case '\\':
+			i++
+		}
+	}
+	return len(b)
+}
+
+// extent is the length of the value that b begins with; b is the rest of the event.
+func extent(ev *audit.Event, b []byte) int {
+	for _, body := range [...][]byte{ev.RequestObject, ev.ResponseObject} {
+		if len(body) > 0 && &body[0] == &b[0] {
+			return len(body)
+		}
+	}
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			i += textLen(b[i:]) - 1
+			if depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth <= 0 {
+				return i + 1 + min(depth, 0) // below 0: the brace ends the event, not the value
+			}
+		case ',', ' ', '\n', '\t', '\r':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+	return len(b)
 }
 
 // plainText: null, or a scalar that is not empty.

@@ -119,7 +119,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func BenchmarkWrite(b *testing.B) {
-	records := recorded(b, "load-1.36.log.zst", 32000)
+	records := recorded(b, "apiserver-1.36.log.zst", -1)
 	path := filepath.Join(b.TempDir(), "a.parquet")
 	for b.Loop() {
 		m, err := Write(path, records, 1, uint64(len(records)))
