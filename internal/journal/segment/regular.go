@@ -77,12 +77,18 @@ func blanks(b []byte) int {
 
 // textLen is the length of the string that b begins with, quotes included.
 func textLen(b []byte) int {
-	for i := 1; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			return i + 1
-		case '\\':
-			i++
+	for i := 1; i < len(b); {
+		n := bytes.IndexByte(b[i:], '"')
+		if n < 0 {
+			break
+		}
+		i += n + 1
+		slashes := 0
+		for b[i-2-slashes] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return i
 		}
 	}
 	return len(b)

@@ -221,8 +221,10 @@ func (f *found) page(i int) ([][]byte, error) {
 	k := pageKey{f.u.group.Path(), low, i}
 	c := f.a.store.cache
 	if raws := c.get(k); raws != nil {
+		f.a.store.metrics.pagesFound.Inc()
 		return raws, nil
 	}
+	f.a.store.metrics.pagesRead.Inc()
 	raws, err := f.u.group.RawPage(i)
 	if errors.Is(err, segment.ErrCorrupt) {
 		f.a.lost(k, int64(f.pages[i].Rows))

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"time"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/journal"
@@ -33,6 +34,8 @@ type Source interface {
 type Options struct {
 	CacheBytes int64 // of decompressed raw pages; default 128 MiB
 	Workers    int   // goroutines that one question reads raw pages with; default GOMAXPROCS
+	Metrics    *Metrics
+	Now        func() time.Time // for the metrics alone; default time.Now
 }
 
 // Store answers questions over the journal. Safe for concurrent use.
@@ -40,6 +43,8 @@ type Store struct {
 	source  Source
 	workers int
 	cache   *cache
+	metrics *Metrics
+	now     func() time.Time
 	window  float64 // windowRows, but for tests
 }
 
@@ -53,7 +58,13 @@ func New(source Source, o Options) *Store {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	return &Store{source: source, workers: o.Workers, cache: newCache(o.CacheBytes), window: windowRows}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Store{source: source, metrics: o.Metrics, now: o.Now, workers: o.Workers, cache: newCache(o.CacheBytes), window: windowRows}
 }
 
 // maxValues is how many distinct values Top holds at most.
@@ -73,7 +84,9 @@ func (s *Store) ask(ctx context.Context, q *store.Query, in span) (*asked, func(
 }
 
 // Search is as store.Searcher says.
-func (s *Store) Search(ctx context.Context, q store.Query, yield func(*audit.Record) error) (store.Stats, error) {
+func (s *Store) Search(ctx context.Context, q store.Query, yield func(*audit.Record) error) (st store.Stats, err error) {
+	begin := s.now()
+	defer func() { s.metrics.count("search", begin, s.now(), st) }()
 	in := bounds(&q, true)
 	a, done, err := s.ask(ctx, &q, in)
 	if err != nil {
@@ -88,7 +101,7 @@ func (s *Store) Search(ctx context.Context, q store.Query, yield func(*audit.Rec
 			}
 		}
 	}
-	st := a.stats()
+	st = a.stats()
 	st.Matched = r.shown
 	if errors.Is(err, errFull) {
 		err = nil
@@ -99,7 +112,9 @@ func (s *Store) Search(ctx context.Context, q store.Query, yield func(*audit.Rec
 // Top is as store.Searcher says. Several fields of which some are lists count each combination of their values.
 func (s *Store) Top(ctx context.Context, q store.Query, fields []string, n int) ([]store.Bucket, store.Stats, error) {
 	t := newTop(fields)
+	begin := s.now()
 	st, err := s.aggregate(ctx, &q, t)
+	s.metrics.count("top", begin, s.now(), st)
 	if err != nil {
 		return nil, st, err
 	}
@@ -122,7 +137,9 @@ func (s *Store) Histogram(ctx context.Context, q store.Query, width int64) ([]st
 		return nil, store.Stats{}, fmt.Errorf("cannot make a histogram of intervals of %d microseconds", width)
 	}
 	h := &histogram{width: width, counts: map[int64]int64{}}
+	begin := s.now()
 	st, err := s.aggregate(ctx, &q, h)
+	s.metrics.count("histogram", begin, s.now(), st)
 	if err != nil {
 		return nil, st, err
 	}
