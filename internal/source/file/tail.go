@@ -33,6 +33,7 @@ type tail struct {
 	r      *lines.Reader
 	plain  *plainReader // of r; nil if compressed
 	packed *packed      // of r; nil if plain
+	first  lines.Line   // of the batch
 	held   *lines.Line  // read, but did not fit into the last batch
 	ended  bool         // what is buffered is the last of a content that was truncated away
 }
@@ -60,11 +61,13 @@ func (p *plainReader) Read(b []byte) (int, error) {
 }
 
 // intact says whether the file still has what was read of it: before the reader, at the beginning of the line that is
-// half read, and before the place. If not, it was truncated, and may have grown since.
+// half read, at the beginning of the batch, and before the place. If not, it was truncated, and may have grown since,
+// perhaps between two reads of one batch.
 func (t *tail) intact() bool {
-	half := t.r.Pending()
-	half = half[:min(len(half), markBytes)]
-	return same(t.f, t.plain.last, t.plain.pos-int64(len(t.plain.last))) && same(t.f, half, t.r.Offset()) && holds(t.f, t.place)
+	half, first := t.r.Pending(), t.first.Bytes
+	half, first = half[:min(len(half), markBytes)], first[:min(len(first), markBytes)]
+	return same(t.f, t.plain.last, t.plain.pos-int64(len(t.plain.last))) && same(t.f, half, t.r.Offset()) &&
+		same(t.f, first, t.first.Start) && holds(t.f, t.place)
 }
 
 func same(f io.ReaderAt, want []byte, at int64) bool {
@@ -96,6 +99,7 @@ func (s *Source) step(ctx context.Context, t *tail, recent bool, emit source.Emi
 		}
 		s.cfg.Metrics.bytes.Add(float64(n))
 		s.advance(t, next)
+		t.first = lines.Line{} // it keeps its block alive
 	}
 	if rerr == nil || t.ended && !over { // ended while we read: its last line comes first
 		return true, nil
@@ -105,9 +109,16 @@ func (s *Source) step(ctx context.Context, t *tail, recent bool, emit source.Emi
 
 // fill puts lines into b until it is full (and returns nil) or there are none now.
 func (t *tail) fill(b *lines.Batch) (next int64, err error) {
+	t.first = lines.Line{}
+	add := func(l lines.Line) {
+		if len(t.first.Bytes) == 0 {
+			t.first = l
+		}
+		b.Add(l)
+		next = l.Start + l.Size + 1
+	}
 	if t.held != nil {
-		b.Add(*t.held)
-		next = t.held.Start + t.held.Size + 1
+		add(*t.held)
 		t.held = nil
 	}
 	for {
@@ -119,8 +130,7 @@ func (t *tail) fill(b *lines.Batch) (next int64, err error) {
 			t.held = &l
 			return next, nil
 		}
-		b.Add(l)
-		next = l.Start + l.Size + 1
+		add(l)
 	}
 }
 
@@ -251,7 +261,7 @@ func (s *Source) advance(t *tail, next int64) {
 
 // begin reads t from p's place on.
 func (s *Source) begin(t *tail, p *place) {
-	t.place, t.ended, t.held = p, false, nil
+	t.place, t.ended, t.held, t.first = p, false, nil, lines.Line{}
 	t.plain = &plainReader{f: t.f, pos: p.Offset, last: make([]byte, p.Tail.N)}
 	if n, _ := t.f.ReadAt(t.plain.last, p.Offset-int64(p.Tail.N)); markOf(t.plain.last[:n]) != p.Tail {
 		t.plain.last = nil // truncated this moment; check notices it by p
