@@ -48,6 +48,7 @@ func TestKilledUnderLoad(t *testing.T) {
 			}
 			c := cluster.For(t, cfg)
 			crash(t, c, w)
+			sources(t, c, w, tt.mode != "", tt.file)
 			compare(t, c, w, tt.file)
 		})
 	}
@@ -84,6 +85,20 @@ func crash(t *testing.T, c *cluster.Cluster, w *server) {
 		t.Fatal(err)
 	}
 	t.Logf("load:\n%s", report)
+}
+
+// sources makes sure that the wanted sources work after the last crash: where both bring the same events, one would hide that
+// the other does not.
+func sources(t *testing.T, c *cluster.Cluster, w *server, webhook, file bool) {
+	t.Helper()
+	for metric, wanted := range map[string]bool{"whodunit_webhook_events_total": webhook, "whodunit_file_read_bytes_total": file} {
+		if !wanted {
+			continue
+		}
+		eventually(t, soonLimit, metric+" counts", func(ctx context.Context) error {
+			return errors.Join(c.Kubectl(ctx, cluster.Alice, "auth", "whoami").Err, w.counted(ctx, metric))
+		})
+	}
 }
 
 // compare holds what whodunit shows against the audit log. The API server runs on meanwhile, so the comparison is with the

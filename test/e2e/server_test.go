@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -87,7 +88,7 @@ func newServer(t *testing.T, s setup) *server {
 	}
 	cfg := map[string]any{
 		"data_dir": w.dir,
-		"server":   map[string]any{"listen": w.api.Address()},
+		"server":   map[string]any{"listen": w.api.Address(), "metrics_auth": false},
 		"webhook":  map[string]any{"enabled": s.webhook, "listen": w.webhook.Address(), "cluster": "other"},
 		"journal":  map[string]any{"segment_size": "1MiB", "seal_after": "5s"}, // so that sealing happens within the test
 	}
@@ -130,7 +131,8 @@ func (w *server) start() {
 			w.t.Fatalf("whodunit ended early: %v\n%s", err, w.tail())
 		default:
 		}
-		return w.get(ctx, "/readyz")
+		_, err := w.get(ctx, "/readyz")
+		return err
 	})
 }
 
@@ -178,10 +180,10 @@ func (w *server) stop() {
 	_ = w.out.Close()
 }
 
-func (w *server) get(ctx context.Context, path string) error {
+func (w *server) get(ctx context.Context, path string) (string, error) {
 	ca, err := w.ca()
 	if err != nil {
-		return err
+		return "", err
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
@@ -189,17 +191,32 @@ func (w *server) get(ctx context.Context, path string) error {
 	defer client.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+w.api.Address()+path, http.NoBody)
 	if err != nil {
-		return err
+		return "", err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", path, resp.Status)
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s", path, resp.Status)
 	}
-	return nil
+	return string(body), err
+}
+
+// counted says whether a metric without labels has a value above zero.
+func (w *server) counted(ctx context.Context, name string) error {
+	text, err := w.get(ctx, "/metrics")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+" "); ok && value != "0" {
+			return nil
+		}
+	}
+	return fmt.Errorf("metric %s is 0 or missing", name)
 }
 
 func (w *server) ca() ([]byte, error) { return os.ReadFile(filepath.Join(w.dir, "tls", "ca.crt")) }

@@ -261,16 +261,13 @@ func (c *Cluster) startControllers(ctx context.Context) error {
 		return err
 	}
 	c.others = append(c.others, p)
-	// Without --secure-port it has no health check of its own: it works when its work is done.
+	// Without --secure-port it has no health check of its own: it works when its work is done. Waiting by watch keeps the audit
+	// log free of our questions.
 	return p.until(ctx, controllersLimit, func(ctx context.Context) error {
-		if r := c.Kubectl(ctx, Admin, "get", "serviceaccount", "default", "-n", "default"); r.Err != nil {
+		if r := c.Kubectl(ctx, Admin, "wait", "--for=create", "--timeout=60s", "serviceaccount/default", "-n", "default"); r.Err != nil {
 			return r.Err
 		}
-		r := c.Kubectl(ctx, Admin, "get", "clusterrole", "edit", "-o", "jsonpath={.rules}")
-		if r.Err == nil && strings.TrimSpace(r.Stdout) == "" {
-			return errors.New("cluster role edit is not aggregated yet")
-		}
-		return r.Err
+		return c.Kubectl(ctx, Admin, "wait", "--for=jsonpath={.rules[0].verbs}", "--timeout=60s", "clusterrole/edit").Err
 	})
 }
 
