@@ -18,7 +18,10 @@ type Decode func(cluster string, body []byte) (Result, error)
 type Result struct {
 	Events  []audit.Event
 	Rejects []Reject
+	Omitted int // bad pieces beyond the first 1,000, which are not in Rejects: a body of garbage must not fill the memory
 }
+
+const maxRejects = 1000
 
 // Reject is a piece of a body that is no event. Raw is a slice of the body.
 type Reject struct {
@@ -61,12 +64,12 @@ func Line(cluster string, line []byte) (Result, error) {
 // add parses one event into r, or puts it with the rejected.
 func (r *Result) add(cluster string, raw []byte) {
 	if len(raw) > audit.MaxEventBytes {
-		r.Rejects = append(r.Rejects, Reject{raw, fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, len(raw), audit.MaxEventBytes)})
+		_ = r.bad(raw, fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, len(raw), audit.MaxEventBytes))
 		return
 	}
 	e, err := parse(cluster, raw)
 	if err != nil {
-		r.Rejects = append(r.Rejects, Reject{raw, err})
+		_ = r.bad(raw, err)
 		return
 	}
 	r.Events = append(r.Events, e)
@@ -81,8 +84,12 @@ func parse(cluster string, raw []byte) (audit.Event, error) {
 	return e, err
 }
 
-// bad refuses a whole body.
-func (r *Result) bad(body []byte, err error) error {
-	r.Rejects = append(r.Rejects, Reject{body, err})
+// bad refuses a piece of a body, or all of it.
+func (r *Result) bad(raw []byte, err error) error {
+	if len(r.Rejects) < maxRejects {
+		r.Rejects = append(r.Rejects, Reject{raw, err})
+	} else {
+		r.Omitted++
+	}
 	return err
 }

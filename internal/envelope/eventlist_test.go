@@ -115,6 +115,13 @@ func TestTooLargeItem(t *testing.T) {
 	}
 }
 
+func TestGarbageIsBounded(t *testing.T) {
+	r, err := EventList("", []byte("["+strings.Repeat("1,", 5000)+item("a")+"]"))
+	if err != nil || len(r.Rejects) != maxRejects || r.Omitted != 4000 || len(r.Events) != 1 {
+		t.Errorf("%d rejects, %d omitted, %d events, %v", len(r.Rejects), r.Omitted, len(r.Events), err)
+	}
+}
+
 // A list's events are the log's: same identity, and bytes that are slices of the body.
 func TestSameAsLog(t *testing.T) {
 	for _, name := range []string{"apiserver-1.36.log.zst", "edge-1.36.log.zst"} {

@@ -150,7 +150,9 @@ func TestCompressedParts(t *testing.T) {
 	b := gz(t, []byte(text.String()))
 	r.write("audit-1.log.gz", string(b[:len(b)/2]))
 	r.start()
-	r.wait("the early end", func() bool { return sourcetest.Metric(t, r.reg, "whodunit_file_problems_total", "reason", "incomplete") > 0 })
+	r.wait("the early end", func() bool {
+		return sourcetest.Metric(t, r.reg, "whodunit_file_problems_total", "reason", "incomplete") > 0
+	})
 	r.write("audit-1.log.gz", string(b[len(b)/2:]))
 	r.waitFor("id0", "id199")
 	bad := bytes.Clone(b)

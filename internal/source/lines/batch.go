@@ -61,6 +61,9 @@ func (b *Batch) Add(l Line) {
 	for _, x := range r.Rejects {
 		b.refuse(l, x.Raw, int64(len(x.Raw)), x.Err)
 	}
+	if r.Omitted > 0 {
+		b.refuse(l, nil, 0, fmt.Errorf("%w: %d more pieces of one line", audit.ErrNotAudit, r.Omitted))
+	}
 }
 
 func blank(b []byte) bool {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/envelope"
@@ -164,11 +165,14 @@ func (s *Source) take(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	s.cfg.Metrics.bytes.Add(float64(len(body)))
 	result, err := s.cfg.Decode(cluster, body)
 	if err != nil {
-		for _, x := range result.Rejects {
-			s.reject(origin, int64(len(x.Raw)), x)
-		}
+		s.rejectAll(origin, result)
 		return refuse(http.StatusBadRequest, envelope.Reason(err), "%v", err)
 	}
+	decoded := int64(len(result.Events)) * int64(unsafe.Sizeof(audit.Event{})) // tiny events take more memory than their bytes
+	if !s.bytes.acquire(decoded) {
+		return s.readFailed(ctx, errNoBudget)
+	}
+	defer s.bytes.release(decoded)
 	for _, b := range (audit.Batch{Origin: origin, Events: result.Events}).Split() {
 		n := len(b.Events)
 		if err := emit(ctx, b); err != nil {
@@ -176,12 +180,9 @@ func (s *Source) take(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		}
 		s.cfg.Metrics.events.Add(float64(n))
 	}
-	for _, x := range result.Rejects { // not earlier: a body that comes again would be kept again
-		s.reject(origin, int64(len(x.Raw)), x)
-	}
-	if len(result.Rejects) > 0 {
-		a := refuse(http.StatusOK, "partly", "%d events taken, %d refused; the first: %v", len(result.Events), len(result.Rejects), result.Rejects[0].Err)
-		return a
+	s.rejectAll(origin, result) // not earlier: a body that comes again would be kept again
+	if n := len(result.Rejects) + result.Omitted; n > 0 {
+		return refuse(http.StatusOK, "partly", "%d events taken, %d refused; the first: %v", len(result.Events), n, result.Rejects[0].Err)
 	}
 	return nil
 }
@@ -195,6 +196,15 @@ func (s *Source) emitFailed(ctx context.Context, err error) *answer {
 	}
 	s.cfg.Logger.Debug("cannot make events durable", "err", err)
 	return again(http.StatusServiceUnavailable, "emit", "the events could not be made durable")
+}
+
+func (s *Source) rejectAll(origin audit.Origin, result envelope.Result) {
+	for _, x := range result.Rejects {
+		s.reject(origin, int64(len(x.Raw)), x)
+	}
+	if result.Omitted > 0 {
+		s.reject(origin, 0, envelope.Reject{Err: fmt.Errorf("%w: %d more pieces of one body", audit.ErrNotAudit, result.Omitted)})
+	}
 }
 
 func (s *Source) reject(origin audit.Origin, size int64, x envelope.Reject) {

@@ -209,7 +209,7 @@ func TestLimitsInFlight(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, s, block.emit)
-	large := list(sourcetest.EventOf("a", 1<<20-1000))
+	large := list(sourcetest.EventOf("a", 1<<20-8000))
 	var wg sync.WaitGroup
 	post := func(body string, code int) {
 		wg.Go(func() {
