@@ -134,7 +134,7 @@ func (a *App) journalOptions(name string) journal.Options {
 	c := a.cfg.Journal
 	o := journal.DefaultOptions()
 	o.SegmentBytes, o.SealAfter = int64(c.SegmentSize), c.SealAfter.Std()
-	o.DedupEvents = c.DedupEvents
+	o.DedupEvents, o.HeadCache = c.DedupEvents, 2*int64(c.SegmentSize)
 	o.Log, o.Metrics = a.o.Log.With("component", "journal", "journal", name), journal.NewMetrics(a.reg, name)
 	limits(&o, c)
 	return o

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"whodunit/internal/config"
 	"whodunit/internal/journal"
 	"whodunit/internal/source"
+	"whodunit/internal/source/file"
 	"whodunit/internal/source/stdin"
 	"whodunit/internal/source/webhook"
 )
@@ -38,6 +40,9 @@ func (a *App) makeSources() error {
 			return err
 		}
 	}
+	if err := a.makeFiles(); err != nil {
+		return err
+	}
 	if a.cfg.Stdin && a.o.Stdin != nil {
 		s, err := stdin.New(stdin.Config{Name: "stdin", Cluster: a.cfg.Webhook.Cluster, Reader: io.NopCloser(a.o.Stdin),
 			Reject: a.rejects.Reject, Metrics: stdin.NewMetrics(a.reg), Logger: a.o.Log})
@@ -45,6 +50,24 @@ func (a *App) makeSources() error {
 			return err
 		}
 		a.sources = append(a.sources, namedSource{"stdin", s})
+	}
+	return nil
+}
+
+func (a *App) makeFiles() error {
+	metrics := file.NewMetrics(a.reg)
+	for i, f := range a.cfg.Files {
+		name := fmt.Sprintf("file-%d", i+1) // the checkpoint's name too: it stays when other sources come behind it
+		dir := filepath.Join(a.cfg.DataDir, "sources")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("cannot keep checkpoints: %w", err)
+		}
+		s, err := file.New(file.Config{Name: name, Cluster: f.Cluster, Globs: f.Paths, FromEnd: f.Start == "end", StateDir: dir,
+			Reject: a.rejects.Reject, Metrics: metrics, Logger: a.o.Log})
+		if err != nil {
+			return err
+		}
+		a.sources = append(a.sources, namedSource{name, s})
 	}
 	return nil
 }
@@ -66,7 +89,7 @@ func (a *App) makeWebhook() error {
 		return err
 	}
 	s, err := webhook.New(webhook.Config{Name: "webhook", Cluster: c.Cluster, Listener: a.webhookListener, TLS: conf, Authenticate: a.ingester(clients != nil),
-		MaxBodyBytes: int64(c.MaxBody), MaxInFlightBytes: max(int64(c.MaxInFlight), int64(c.MaxBody)), Reject: a.rejects.Reject,
+		MaxBodyBytes: int64(c.MaxBody), MaxInFlightBytes: max(int64(c.MaxInFlight), 2*int64(c.MaxBody)), Reject: a.rejects.Reject,
 		Metrics: webhook.NewMetrics(a.reg), Logger: a.o.Log})
 	if err != nil {
 		return err

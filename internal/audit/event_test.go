@@ -161,7 +161,7 @@ func TestParseRefuses(t *testing.T) {
 		"bad number":    {`{"auditID":"a","stage":"Panic","x":01}`, false},
 		"bad literal":   {`{"auditID":"a","stage":"Panic","x":nul}`, false},
 		"comma":         {`{"auditID":"a","stage":"Panic",}`, false},
-		"deep":          {`{"auditID":"a","stage":"Panic","x":` + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + `}`, false},
+		"deep":          {`{"auditID":"a","stage":"Panic","x":` + strings.Repeat("[", 30000) + strings.Repeat("]", 30000) + `}`, false},
 		"wrong bracket": {`{"auditID":"a","stage":"Panic","x":[1}}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,14 +12,18 @@ import (
 	"unsafe"
 )
 
-// maxDepth bounds the nesting of one event. kube-apiserver itself refuses bodies nested deeper than 10,000; real
-// ones stay below 40, and every consumer of the journal walks values without recursion limits of its own.
-const maxDepth = 1024
+// maxDepth bounds the nesting of one event. Real ones stay below 40, but a client may nest its object as deep as
+// kube-apiserver's decoder goes, 10,000 (sigs.k8s.io/json, as encoding/json): whoever could make an event that is refused here
+// would be invisible. The event itself and what a collector may wrap round it come on top.
+const maxDepth = 10_016
+
+// shallow is the nesting that needs no memory of its own.
+const shallow = 256
 
 var (
 	errEnd    = errors.New("unexpected end of JSON")
 	errSyntax = errors.New("invalid JSON")
-	errDepth  = errors.New("JSON nested deeper than 1024")
+	errDepth  = errors.New("JSON nested deeper than 10016")
 )
 
 // scanner is a strict, allocation-free reader of one JSON text.
@@ -206,6 +210,10 @@ func (s *scanner) key() error {
 	if _, err := s.str(); err != nil {
 		return err
 	}
+	if s.i < len(s.b) && s.b[s.i] == ':' {
+		s.i++
+		return nil
+	}
 	return s.expect(':')
 }
 
@@ -247,24 +255,40 @@ func (s *scanner) scalar() error {
 	return s.fail(errSyntax)
 }
 
-// value skips one value of any kind, checking its syntax. It does not recurse.
+// value skips one value of any kind, checking its syntax. It does not recurse. This is the hottest loop of the program: it keeps
+// its state in local variables and takes compact JSON's turns first.
 func (s *scanner) value() error {
-	var objects [maxDepth / 64]uint64
-	depth := 0
+	var first [shallow / 64]uint64
+	objects := first[:] // a bit by depth: 1 where the container is an object
+	b, i, depth := s.b, s.i, 0
+	fail := func(err error) error { s.i = i; return s.fail(err) }
 	for {
-		s.ws()
-		if s.i >= len(s.b) {
-			return s.fail(errEnd)
+		if i < len(b) && b[i] <= ' ' {
+			i = s.spaceAt(i)
 		}
-		if c := s.b[s.i]; c == '{' || c == '[' {
-			if depth == maxDepth {
-				return s.fail(errDepth)
+		if i >= len(b) {
+			return fail(errEnd)
+		}
+		switch c := b[i]; c {
+		case '"':
+			s.i = i
+			if _, err := s.str(); err != nil {
+				return err
 			}
+			i = s.i
+		case '{', '[':
+			if depth == len(objects)*64 {
+				if depth >= maxDepth {
+					return fail(errDepth)
+				}
+				objects = append(objects, make([]uint64, len(objects))...)
+			}
+			s.i = i
 			empty, err := s.open(c == '{')
 			if err != nil {
 				return err
 			}
-			if !empty {
+			if i = s.i; !empty {
 				bit := uint64(1) << (depth & 63)
 				objects[depth>>6] &^= bit
 				if c == '{' {
@@ -273,40 +297,51 @@ func (s *scanner) value() error {
 				depth++
 				continue
 			}
-		} else if err := s.scalar(); err != nil {
-			return err
+		default:
+			s.i = i
+			if err := s.scalar(); err != nil {
+				return err
+			}
+			i = s.i
 		}
-		more, err := s.after(&objects, &depth)
-		if err != nil || !more {
-			return err
+		for { // leave every container that ends here
+			if depth == 0 {
+				s.i = i
+				return nil
+			}
+			if i < len(b) && b[i] <= ' ' {
+				i = s.spaceAt(i)
+			}
+			if i >= len(b) {
+				return fail(errEnd)
+			}
+			object := objects[(depth-1)>>6]>>((depth-1)&63)&1 == 1
+			switch c := b[i]; {
+			case c == ',' && object:
+				s.i = i + 1
+				if err := s.key(); err != nil {
+					return err
+				}
+				i = s.i
+			case c == ',':
+				i++
+			case c == '}' && object, c == ']' && !object:
+				i++
+				depth--
+				continue
+			default:
+				return fail(errSyntax)
+			}
+			break
 		}
 	}
 }
 
-// after leaves every container that ends here and says whether another value follows.
-func (s *scanner) after(objects *[maxDepth / 64]uint64, depth *int) (more bool, err error) {
-	for *depth > 0 {
-		s.ws()
-		if s.i >= len(s.b) {
-			return false, s.fail(errEnd)
-		}
-		d := *depth - 1
-		object := objects[d>>6]>>(d&63)&1 == 1
-		c := s.b[s.i]
-		s.i++
-		switch {
-		case c == ',' && object:
-			return true, s.key()
-		case c == ',':
-			return true, nil
-		case c == '}' && object, c == ']' && !object:
-			*depth = d
-		default:
-			s.i--
-			return false, s.fail(errSyntax)
-		}
-	}
-	return false, nil
+// spaceAt skips white space from i on.
+func (s *scanner) spaceAt(i int) int {
+	s.i = i
+	s.skipSpace()
+	return s.i
 }
 
 // member is one member of an object: name is the raw text between the quotes, value the raw value.
@@ -362,7 +397,7 @@ func (s *scanner) members(f func(m member) error) error {
 	}
 }
 
-// Valid says what keeps b from being exactly one well-formed JSON value nested at most 1024 deep; nil if nothing does.
+// Valid says what keeps b from being exactly one well-formed JSON value nested at most about 10,000 deep; nil if nothing does.
 // Invalid UTF-8 inside strings is let pass, as encoding/json does.
 func Valid(b []byte) error {
 	s := scanner{b: b}

@@ -125,13 +125,14 @@ type File struct {
 
 // Journal keeps the events.
 type Journal struct {
-	// The write-ahead log's files are closed at this size and sealed into Parquet segments.
+	// Raw bytes of events that make one Parquet segment. Twice as much is held in memory while events come in fast.
 	SegmentSize Size `yaml:"segment_size" min:"1MiB" max:"1GiB"`
 
 	// Seal what has come in after this time even if segment_size is not reached.
 	SealAfter Duration `yaml:"seal_after" min:"1s" max:"7d"`
 
-	// What is deleted, oldest first. Nothing is deleted before every sink and the detector have read it.
+	// What is deleted, oldest first. Where a reader (the detector, a receiver of alerts) has not had it yet, that is logged as an error
+	// and counted.
 	Retention Retention `yaml:"retention" reload:"live"`
 
 	// The journal takes no more events at this size, and the sources wait. 0: no limit.
@@ -140,7 +141,8 @@ type Journal struct {
 	// The journal takes no more events when less than this is free on its disk.
 	MinFree Size `yaml:"min_free" reload:"live" min:"0" max:"1PiB"`
 
-	// How many of the last events are remembered to drop those that come twice. 40 bytes each.
+	// How many of the last events are remembered in memory to drop those that come twice, 60 bytes each. Older ones are looked up
+	// in the segments, so this is about speed, not about what is dropped.
 	DedupEvents int `yaml:"dedup_events" min:"0" max:"100000000"`
 }
 
@@ -215,7 +217,7 @@ func defaults(getenv func(string) string) Config {
 			MaxBody: 64 << 20, MaxInFlight: 256 << 20,
 		},
 		Journal: Journal{
-			SegmentSize: 64 << 20, SealAfter: Duration(5 * time.Minute), MinFree: 1 << 30, DedupEvents: 1_000_000,
+			SegmentSize: 32 << 20, SealAfter: Duration(time.Minute), MinFree: 256 << 20, DedupEvents: 300_000,
 		},
 		Rules:  Rules{DefaultPack: true},
 		Alerts: Alerts{Log: true},

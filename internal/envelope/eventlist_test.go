@@ -29,7 +29,7 @@ func ids(r Result) []string {
 }
 
 func TestEventList(t *testing.T) {
-	deep := `{"level":"Request","auditID":"deep","stage":"Panic","requestObject":` + strings.Repeat(`{"a":`, 3000) + "1" + strings.Repeat("}", 3001)
+	deep := `{"level":"Request","auditID":"deep","stage":"Panic","requestObject":` + strings.Repeat(`{"a":`, 30000) + "1" + strings.Repeat("}", 30001)
 	list := func(version string, items ...string) string {
 		return `{"kind":"EventList","apiVersion":"audit.k8s.io/` + version + `","metadata":{},"items":[` + strings.Join(items, ",") + `]}`
 	}

@@ -66,8 +66,8 @@ type Options struct {
 // DefaultOptions are right for one API server's events on a machine of any size.
 func DefaultOptions() Options {
 	return Options{
-		SegmentBytes: 48 << 20, SealAfter: time.Minute, WALFileBytes: 64 << 20, HeadCache: 64 << 20, InFlight: 64 << 20,
-		MaxUnsealed: 4 << 30, MinFree: 128 << 20, DedupEvents: 600_000, MergeBytes: 256 << 20, IDReuse: true,
+		SegmentBytes: 32 << 20, SealAfter: time.Minute, WALFileBytes: 64 << 20, HeadCache: 64 << 20, InFlight: 32 << 20,
+		MaxUnsealed: 4 << 30, MinFree: 256 << 20, DedupEvents: 300_000, MergeBytes: 256 << 20, IDReuse: true,
 	}
 }
 

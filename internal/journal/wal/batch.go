@@ -1,18 +1,22 @@
 package wal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 
 	"whodunit/internal/audit"
 )
 
 const (
-	codecZstd    = 1
+	codecZstd    = 1 // read, no longer written
+	codecS2      = 2
 	batchVersion = 1
 	// maxDecoded bounds what one payload may expand to: one event of the largest size and its batch's head.
 	maxDecoded = audit.MaxEventBytes + audit.MaxBatchBytes + 1<<20
@@ -20,23 +24,17 @@ const (
 
 // Codec turns records into payloads and back. It is safe for concurrent use.
 type Codec struct {
-	enc  *zstd.Encoder
 	dec  *zstd.Decoder
 	bufs sync.Pool
 }
 
-// NewCodec makes a codec that runs as many compressions at once as there are workers.
+// NewCodec makes a codec that decompresses in so many goroutines at once.
 func NewCodec(workers int) (*Codec, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(workers),
-		zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		return nil, fmt.Errorf("cannot make zstd encoder: %w", err)
-	}
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderMaxMemory(maxDecoded))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make zstd decoder: %w", err)
 	}
-	return &Codec{enc: enc, dec: dec}, nil
+	return &Codec{dec: dec}, nil
 }
 
 // Close releases the codec's workers.
@@ -77,8 +75,11 @@ func (c *Codec) Encode(position string, records []audit.Record) []byte {
 	for i := range records {
 		b = append(b, records[i].Event.Raw...)
 	}
-	out := c.enc.EncodeAll(b, []byte{codecZstd})
-	if cap(b) <= 2*audit.MaxBatchBytes {
+	n := len(b)
+	b = slices.Grow(b, 1+s2.MaxEncodedLen(n))
+	out := append(b[n:], codecS2)
+	out = bytes.Clone(out[:1+len(s2.Encode(out[1:cap(out)], b[:n]))])
+	if cap(b) <= 4*audit.MaxBatchBytes {
 		*buf = b
 		c.bufs.Put(buf)
 	}
@@ -92,10 +93,7 @@ func appendString(b []byte, s string) []byte {
 // Decode makes records of a frame's payload. An event that no longer parses (a newer rule, an older writer) fails the batch
 // with ErrDamaged.
 func (c *Codec) Decode(f Frame, payload []byte) ([]audit.Record, error) {
-	if len(payload) == 0 || payload[0] != codecZstd {
-		return nil, fmt.Errorf("cannot read batch %d: unknown codec: %w", f.Seq, ErrDamaged)
-	}
-	b, err := c.dec.DecodeAll(payload[1:], nil)
+	b, err := c.decompress(payload)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read batch %d: %w: %w", f.Seq, err, ErrDamaged)
 	}
@@ -121,6 +119,25 @@ func (c *Codec) Decode(f Frame, payload []byte) ([]audit.Record, error) {
 		return nil, fmt.Errorf("cannot read batch %d: %w: %w", f.Seq, r.err, ErrDamaged)
 	}
 	return records, nil
+}
+
+var errCodec = errors.New("unknown codec or size")
+
+func (c *Codec) decompress(payload []byte) ([]byte, error) {
+	if len(payload) == 0 {
+		return nil, errCodec
+	}
+	switch codec, b := payload[0], payload[1:]; codec {
+	case codecZstd:
+		return c.dec.DecodeAll(b, nil)
+	case codecS2:
+		n, err := s2.DecodedLen(b)
+		if err != nil || n > maxDecoded {
+			return nil, errors.Join(errCodec, err)
+		}
+		return s2.Decode(nil, b)
+	}
+	return nil, errCodec
 }
 
 // reader takes a decoded payload apart; the first error sticks.

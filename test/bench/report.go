@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+)
+
+type report struct {
+	start              time.Time
+	corpus             string
+	mean               int
+	ingested, detected ingestion
+	asked              asking
+	acked              acknowledging
+}
+
+func cpuModel() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown processor"
+	}
+	m := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(b)
+	if m == nil {
+		return "unknown processor"
+	}
+	return string(m[1])
+}
+
+func verdict(ok bool) string {
+	if ok {
+		return "yes"
+	}
+	return "**no**"
+}
+
+func (r *report) markdown() string {
+	var b strings.Builder
+	ms := func(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
+	in, de, as, ac := r.ingested, r.detected, r.asked, r.acked
+	fmt.Fprintf(&b, "Measured %s on %s. The sender ran on the same cores.\n\n", r.start.UTC().Format("2006-01-02"), machine())
+	fmt.Fprintf(&b, "%d real events of %s (mean %d bytes), repeated with new auditIDs and times.\n\n", in.events, r.corpus, r.mean)
+	fmt.Fprintln(&b, "| what | figure | goal | met |\n|--|--|--|--|")
+	row := func(what, figure, goal string, ok bool) {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", what, figure, goal, verdict(ok))
+	}
+	row("webhook to durable, searchable and sealed", fmt.Sprintf("%.0f events/s a core (%.0f/s in all)", in.perCore, in.perSec), "20,000 a core", in.perCore >= 20_000)
+	row("the same, with the shipped rules", fmt.Sprintf("%.0f events/s a core (%.0f/s in all)", de.perCore, de.perSec), "-", true)
+	ratio := float64(as.raw) / float64(as.disk)
+	row("segments on disk", fmt.Sprintf("1/%.1f of raw, %d segments", ratio, as.segments), "1/8", ratio >= 8)
+	rss := max(in.rss, de.rss)
+	row("resident memory at full rate, peak", fmt.Sprintf("%d MB", rss>>20), "300 MB", rss <= 300<<20)
+	for i, a := range as.answers {
+		goal, ok := "-", true
+		if i < 2 {
+			goal, ok = "50 ms", a.median <= 50*time.Millisecond
+		}
+		row(a.what+" among "+fmt.Sprint(as.events), ms(a.median)+", at most "+ms(a.most), goal, ok)
+	}
+	row(fmt.Sprintf("acknowledgement at %d single events/s, p99", ac.rate), fmt.Sprintf("%s (p50 %s)", ms(ac.p99), ms(ac.p50)),
+		fmt.Sprintf("twice the disk's fsync p99: %s (p50 %s)", ms(2*ac.fsync99), ms(ac.fsync50)), ac.p99 <= 2*ac.fsync99)
+	return b.String()
+}
+
+const (
+	beginMark = "<!-- bench:begin -->\n"
+	endMark   = "<!-- bench:end -->\n"
+)
+
+// replaceSection puts text between the marks of a file.
+func replaceSection(path, text string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	head, rest, ok1 := bytes.Cut(b, []byte(beginMark))
+	_, tail, ok2 := bytes.Cut(rest, []byte(endMark))
+	if !ok1 || !ok2 {
+		return fmt.Errorf("%s lacks the marks %q and %q", path, beginMark, endMark)
+	}
+	out := string(head) + beginMark + text + endMark + string(tail)
+	return os.WriteFile(path, []byte(out), 0o644)
+}
