@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -47,22 +48,43 @@ func TestKilledUnderLoad(t *testing.T) {
 				cfg.Log.MaxSizeMB = 1
 			}
 			c := cluster.For(t, cfg)
-			crash(t, c, w)
+			crash(t, c, w, loadFor, crashes)
 			sources(t, c, w, tt.mode != "", tt.file)
 			compare(t, c, w, tt.file)
 		})
 	}
 }
 
-// crash makes load and meanwhile kills whodunit and starts it again.
-func crash(t *testing.T, c *cluster.Cluster, w *server) {
+// The same for as long as WHODUNIT_SOAK says, with a crash every half minute.
+func TestSoak(t *testing.T) {
+	length, err := time.ParseDuration(os.Getenv("WHODUNIT_SOAK"))
+	if err != nil {
+		t.Skip("only with WHODUNIT_SOAK set to a duration, as `make soak` does")
+	}
+	bin := cluster.BinaryFor(t)
+	dir := cluster.TempDir(t)
+	w := newServer(t, setup{webhook: true, files: []string{filepath.Join(dir, "audit", "audit*.log")}})
+	c := cluster.For(t, cluster.Config{Binary: bin, Dir: dir, LoadUsers: 12, Webhook: w.hook(cluster.Batch), Log: cluster.AuditLog{MaxSizeMB: 8}})
+	crash(t, c, w, length, int(length/(30*time.Second)))
+	sources(t, c, w, true, true)
+	compare(t, c, w, false)
+}
+
+// crash makes load and meanwhile, evenly over its length, kills whodunit and starts it again.
+func crash(t *testing.T, c *cluster.Cluster, w *server, length time.Duration, kills int) {
 	t.Helper()
 	var report string
 	var err error
 	wait := background(t, func(ctx context.Context) {
-		report, err = c.RunLoad(ctx, cluster.Load{Duration: loadFor, Rate: loadRate})
+		report, err = c.RunLoad(ctx, cluster.Load{Duration: length, Rate: loadRate})
 	})
-	for i := range crashes {
+	start := time.Now()
+	for i := range kills {
+		select {
+		case <-t.Context().Done():
+			return
+		case <-time.After(time.Until(start.Add(length * time.Duration(i+1) / time.Duration(kills+1)))):
+		}
 		before := -1
 		eventually(t, soonLimit, "events come in", func(ctx context.Context) error {
 			found, err := w.events(ctx, "user:load-*")
