@@ -53,39 +53,41 @@ func New(o Options) *Store {
 // ErrTooMany is wrapped when an answer would need more memory than it may have.
 var ErrTooMany = errors.New("too many distinct values")
 
-// Search is store.Searcher's.
+// Search is store.Searcher's. Of an event that is there several times the last copy is shown, as of one in the journal.
 func (s *Store) Search(ctx context.Context, q store.Query, yield func(*audit.Record) error) (store.Stats, error) {
-	var found newest
+	paged := q.Before != (store.Position{})
+	best := newest{place: map[audit.Identity]int{}}
 	stats, err := s.scan(ctx, q, func(r *audit.Record) error {
-		if q.Before != (store.Position{}) && !later(q.Before, at(r)) {
-			return nil
+		r.Identity = r.Event.Identity()
+		limit := q.Limit
+		if paged {
+			limit = 0 // an event in the page may yet turn out to be a copy of one before it
 		}
-		if q.Limit > 0 && len(found) == q.Limit {
-			if !later(at(r), at(found[0])) {
-				return nil
-			}
-			found[0] = own(r)
-			heap.Fix(&found, 0)
-			return nil
-		}
-		heap.Push(&found, own(r))
+		best.add(r, limit)
 		return nil
 	})
 	if err != nil {
 		return stats, err
 	}
+	found := best.records
 	slices.SortFunc(found, func(a, b *audit.Record) int {
 		return cmp.Or(cmp.Compare(b.Event.Micros(), a.Event.Micros()), cmp.Compare(b.Seq, a.Seq))
 	})
 	stats.Matched = 0
 	for _, r := range found {
+		if paged && !later(q.Before, at(r)) {
+			continue
+		}
+		if q.Limit > 0 && stats.Matched == int64(q.Limit) {
+			break
+		}
 		if err := ctx.Err(); err != nil {
 			return stats, err
 		}
+		stats.Matched++
 		if err := yield(r); err != nil {
 			return stats, err
 		}
-		stats.Matched++
 	}
 	return stats, nil
 }
@@ -109,22 +111,55 @@ func later(a, b store.Position) bool {
 }
 
 // newest is a heap whose first element is the last in the order of results.
-type newest []*audit.Record
+type newest struct {
+	records []*audit.Record
+	place   map[audit.Identity]int // of each record in records
+}
 
-func (h newest) Len() int           { return len(h) }
-func (h newest) Less(i, j int) bool { return later(at(h[j]), at(h[i])) }
-func (h newest) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *newest) Push(x any)        { *h = append(*h, x.(*audit.Record)) }
+// add puts r in, in place of its earlier copy or, where limit are there already, of the last.
+func (h *newest) add(r *audit.Record, limit int) {
+	i, again := h.place[r.Identity]
+	switch {
+	case again:
+		h.records[i] = own(r)
+		heap.Fix(h, i)
+	case limit > 0 && len(h.records) == limit:
+		if !later(at(r), at(h.records[0])) {
+			return
+		}
+		delete(h.place, h.records[0].Identity)
+		h.records[0] = own(r)
+		h.place[r.Identity] = 0
+		heap.Fix(h, 0)
+	default:
+		heap.Push(h, own(r))
+	}
+}
+
+func (h *newest) Len() int           { return len(h.records) }
+func (h *newest) Less(i, j int) bool { return later(at(h.records[j]), at(h.records[i])) }
+func (h *newest) Swap(i, j int) {
+	h.records[i], h.records[j] = h.records[j], h.records[i]
+	h.place[h.records[i].Identity], h.place[h.records[j].Identity] = i, j
+}
+func (h *newest) Push(x any) {
+	r := x.(*audit.Record)
+	h.place[r.Identity] = len(h.records)
+	h.records = append(h.records, r)
+}
+
+// Pop is never used: the heap only grows or changes.
 func (h *newest) Pop() any {
-	r := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
+	r := h.records[len(h.records)-1]
+	h.records = h.records[:len(h.records)-1]
+	delete(h.place, r.Identity)
 	return r
 }
 
 // Top is store.Searcher's.
 func (s *Store) Top(ctx context.Context, q store.Query, fields []string, n int) ([]store.Bucket, store.Stats, error) {
 	counts := map[string]int64{}
-	stats, err := s.scan(ctx, q, func(r *audit.Record) error {
+	stats, err := s.once(ctx, q, func(r *audit.Record) error {
 		for _, k := range keys(&r.Event, fields) {
 			if _, ok := counts[k]; !ok && len(counts) == maxValues {
 				return fmt.Errorf("cannot count %s: %w: over %d; narrow the search or the time", strings.Join(fields, ", "), ErrTooMany, maxValues)
@@ -184,7 +219,7 @@ func (s *Store) Histogram(ctx context.Context, q store.Query, width int64) ([]st
 		return nil, store.Stats{}, fmt.Errorf("cannot count by intervals of %d µs", width)
 	}
 	counts := map[int64]int64{}
-	stats, err := s.scan(ctx, q, func(r *audit.Record) error {
+	stats, err := s.once(ctx, q, func(r *audit.Record) error {
 		t := r.Event.Micros()
 		counts[t-((t%width)+width)%width]++
 		return nil
@@ -201,16 +236,33 @@ func (s *Store) Histogram(ctx context.Context, q store.Query, width int64) ([]st
 	return out, stats, err
 }
 
-// scan reads all files and hands each matching event on, once.
+// once hands each matching event on, the first of its copies.
+func (s *Store) once(ctx context.Context, q store.Query, f func(*audit.Record) error) (store.Stats, error) {
+	seen := map[audit.Identity]struct{}{}
+	stats, err := s.scan(ctx, q, func(r *audit.Record) error {
+		r.Identity = r.Event.Identity()
+		if _, twice := seen[r.Identity]; twice {
+			return nil
+		}
+		seen[r.Identity] = struct{}{}
+		return f(r)
+	})
+	stats.Matched = int64(len(seen))
+	return stats, err
+}
+
+// scan reads all files and hands on each matching event, without its identity. Stats.Matched is the caller's.
 func (s *Store) scan(ctx context.Context, q store.Query, f func(*audit.Record) error) (store.Stats, error) {
 	var stats store.Stats
 	expr := q.Expr
 	if expr == nil {
 		expr = match.Const(true)
 	}
-	seen := map[audit.Identity]struct{}{}
 	seq := uint64(0)
 	for _, path := range s.o.Paths {
+		if ctx.Err() != nil {
+			return stats, ctx.Err()
+		}
 		err := s.each(ctx, path, func(e *audit.Event) error {
 			seq++
 			stats.Rows++
@@ -220,13 +272,7 @@ func (s *Store) scan(ctx context.Context, q store.Query, f func(*audit.Record) e
 			if !match.Eval(expr, e) {
 				return nil
 			}
-			r := audit.Record{Seq: seq, Source: path, Identity: e.Identity(), Event: *e}
-			if _, twice := seen[r.Identity]; twice {
-				return nil
-			}
-			seen[r.Identity] = struct{}{}
-			stats.Matched++
-			return f(&r)
+			return f(&audit.Record{Seq: seq, Source: path, Event: *e})
 		})
 		if err != nil {
 			return stats, err
