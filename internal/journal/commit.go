@@ -45,6 +45,7 @@ func (j *Journal) append(ctx context.Context, b audit.Batch) error {
 		return fmt.Errorf("cannot append %d events: %w: too much is being written already: %w", len(b.Events), ErrFull, err)
 	}
 	defer j.room.Release(size)
+	j.pace(ctx)
 	p := &pending{done: make(chan struct{})}
 	now := j.o.Now().UnixMicro()
 	for i := range b.Events {
@@ -77,6 +78,29 @@ func (j *Journal) append(ctx context.Context, b audit.Batch) error {
 		}
 	}
 	return nil
+}
+
+// paceAtMost bounds how long one batch waits for sealing.
+const paceAtMost = 250 * time.Millisecond
+
+// pace holds a batch back for a moment while events come in faster than they are sealed: beyond what is held in memory, each would have
+// to be read from the WAL again, by the sealer and by every reader, which costs more than the wait. A burst of up to
+// HeadCache is not held back.
+func (j *Journal) pace(ctx context.Context) {
+	j.mu.Lock()
+	behind, progress := j.unsealed > j.o.HeadCache && j.sealing, j.progress
+	j.mu.Unlock()
+	if !behind {
+		return
+	}
+	t := time.NewTimer(paceAtMost)
+	defer t.Stop()
+	select {
+	case <-progress:
+	case <-t.C:
+	case <-j.stopping:
+	case <-ctx.Done():
+	}
 }
 
 // reserve drops duplicates from p and registers the rest as on their way. It returns the batches that hold the dropped

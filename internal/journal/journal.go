@@ -136,6 +136,8 @@ type Journal struct {
 	headSince  time.Time  // when the oldest block came
 	cursors    map[string]*Cursor
 	changed    chan struct{} // closed and replaced at every commit
+	sealing    bool
+	progress   chan struct{} // closed and replaced when a segment is sealed
 	closed     bool
 	lost       int64 // events known to be lost, since Open
 	fullReason string
@@ -188,7 +190,7 @@ func Open(dir string, o Options) (*Journal, error) {
 	j := &Journal{
 		dir: dir, o: o, m: o.Metrics, lock: lock, codec: codec, room: semaphore.NewWeighted(o.InFlight),
 		queue: make(chan struct{}, 1), seal: make(chan struct{}, 1), stopping: make(chan struct{}),
-		inflight: map[audit.Identity]*pending{}, flying: map[[8]byte]int{}, cursors: map[string]*Cursor{}, changed: make(chan struct{}),
+		inflight: map[audit.Identity]*pending{}, flying: map[[8]byte]int{}, cursors: map[string]*Cursor{}, changed: make(chan struct{}), progress: make(chan struct{}),
 	}
 	if err := j.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open journal %s: %w", dir, err), j.release())

@@ -98,6 +98,8 @@ func (j *Journal) toSeal(now bool) []*block {
 // the WAL, and the same file is written again.
 func (j *Journal) sealBlocks(ctx context.Context, blocks []*block) error {
 	start := time.Now()
+	j.setSealing(true)
+	defer j.setSealing(false)
 	var records []audit.Record
 	for _, b := range blocks {
 		if ctx.Err() != nil {
@@ -143,6 +145,16 @@ func (j *Journal) sealBlocks(ctx context.Context, blocks []*block) error {
 	j.m.sealed.Inc()
 	j.m.sealSeconds.Add(time.Since(start).Seconds())
 	return j.dropWAL(gone)
+}
+
+// setSealing says whether sealing is on its way; its end is progress that Append may wait for.
+func (j *Journal) setSealing(on bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.sealing = on; !on {
+		close(j.progress)
+		j.progress = make(chan struct{})
+	}
 }
 
 func segmentName(first, last uint64) string { return fmt.Sprintf("%020d-%020d.parquet", first, last) }
