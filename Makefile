@@ -75,10 +75,12 @@ vulns: ## look for known vulnerabilities in what the program calls (asks a datab
 fuzz: ## run every fuzz target for FUZZTIME each (10s)
 	test/fuzz.sh $(FUZZTIME)
 
-bench: ## run every benchmark, one process at a time
+bench: build ## measure the figures of docs/performance.md on the real program, and write them there; then every Go benchmark
+	go run ./test/bench -bin $(BIN) -o docs/performance.md
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(PKG)
 
-soak: parts ## run the long tests for SOAK (10m)
+soak: parts ## run the long tests: 1,000 kill -9 of a journal, and whatever is named Soak for SOAK (10m)
+	WHODUNIT_SOAK_CYCLES=1000 go test -count 1 -run TestKill9 -timeout 1h -v ./internal/journal
 	WHODUNIT_SOAK=$(SOAK) go test -count 1 -run Soak -timeout 12h -v ./test/...
 
 e2e: parts ## test the whole program against a real cluster and a real browser

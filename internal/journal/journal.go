@@ -228,6 +228,9 @@ func (j *Journal) release() error {
 	var errs []error
 	if j.w != nil {
 		errs = append(errs, j.w.Close())
+		if len(j.blocks) == 0 && j.wFile.last <= j.sealed { // nothing in it is needed any more
+			errs = append(errs, os.Remove(j.w.Path()))
+		}
 	}
 	for _, f := range j.files {
 		f.release()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -98,6 +99,35 @@ func ask(ctx context.Context, data string, c *corpus) (asking, error) {
 		a.answers = append(a.answers, got)
 	}
 	return a, nil
+}
+
+// size is what a recording takes without repetition, which would compress better than real events do.
+type size struct {
+	name      string
+	raw, disk int64
+	events    int64
+}
+
+// sizes imports each recording into a data folder of its own.
+func sizes(ctx context.Context, o options, dir string) ([]size, error) {
+	var out []size
+	for _, name := range []string{"apiserver-1.36.log.zst", "load-1.36.log.zst"} {
+		data := filepath.Join(dir, "size-"+name)
+		path := filepath.Join(filepath.Dir(o.corpus), name)
+		if b, err := exec.CommandContext(ctx, o.bin, "import", "--data", data, path).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("cannot import %s: %w: %s", name, err, b)
+		}
+		in, err := journal.InfoReadOnly(filepath.Join(data, "events"))
+		if err != nil {
+			return nil, err
+		}
+		disk, err := folderSize(filepath.Join(data, "events", "segments"))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, size{name, in.RawBytes, disk, in.Events})
+	}
+	return out, nil
 }
 
 func folderSize(dir string) (int64, error) {

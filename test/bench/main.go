@@ -77,6 +77,9 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
+	if r.sizes, err = sizes(ctx, o, dir); err != nil {
+		return err
+	}
 	if r.acked, err = acknowledge(ctx, o, c, filepath.Join(dir, "data-ack")); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ type report struct {
 	ingested, detected ingestion
 	asked              asking
 	acked              acknowledging
+	sizes              []size
 }
 
 func cpuModel() string {
@@ -49,8 +50,10 @@ func (r *report) markdown() string {
 	}
 	row("webhook to durable, searchable and sealed", fmt.Sprintf("%.0f events/s a core (%.0f/s in all)", in.perCore, in.perSec), "20,000 a core", in.perCore >= 20_000)
 	row("the same, with the shipped rules", fmt.Sprintf("%.0f events/s a core (%.0f/s in all)", de.perCore, de.perSec), "-", true)
-	ratio := float64(as.raw) / float64(as.disk)
-	row("segments on disk", fmt.Sprintf("1/%.1f of raw, %d segments", ratio, as.segments), "1/8", ratio >= 8)
+	for _, z := range r.sizes {
+		ratio := float64(z.raw) / float64(z.disk)
+		row(fmt.Sprintf("segments of %s, unrepeated", z.name), fmt.Sprintf("1/%.1f of %d MB raw", ratio, z.raw/1e6), "1/8", ratio >= 8)
+	}
 	rss := max(in.rss, de.rss)
 	row("resident memory at full rate, peak", fmt.Sprintf("%d MB", rss>>20), "300 MB", rss <= 300<<20)
 	for i, a := range as.answers {
