@@ -184,12 +184,12 @@ func (a *App) Start(ctx context.Context) {
 	a.cancelSources = cancel
 	rctx, cancelRest := context.WithCancel(context.WithoutCancel(ctx))
 	a.cancelRest = cancelRest
-	a.restWG.Go(func() { a.run(rctx, "detector", a.detector.Run) })
 	a.restWG.Go(func() { a.run(rctx, "rules", a.watchRules) })
 	a.restCtx = rctx
-	if err := a.notify(rctx, a.cfg.Alerts); err != nil {
+	if err := a.notify(rctx, a.cfg.Alerts); err != nil { // before there are findings: a new receiver begins at the newest
 		a.failed <- err
 	}
+	a.restWG.Go(func() { a.run(rctx, "detector", a.detector.Run) })
 	a.restWG.Go(func() {
 		if err := a.serve(); err != nil {
 			a.failed <- err
@@ -259,6 +259,29 @@ func (a *App) stop() error {
 		errs = append(errs, a.rejects.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Settle waits until the detector and the log of findings have had every event that is there now.
+func (a *App) Settle(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for behind(a.events, "detect") || behind(a.findings, "alert-log") {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func behind(j *journal.Journal, cursor string) bool {
+	for _, c := range j.Info().Cursors {
+		if c.Name == cursor && c.Lag > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // waited waits for the group, but not longer than ctx.

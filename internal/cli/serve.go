@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -78,16 +80,16 @@ func (c *cmdline) serve(ctx context.Context, path, data string, imports []string
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 	a.Start(ctx)
-	c.welcome(a, cfg)
 	watched := make(chan struct{})
 	wctx, stopWatch := context.WithCancel(ctx)
 	go func() { a.WatchConfig(wctx); close(watched) }()
 	defer func() { stopWatch(); <-watched }()
-	if len(imports) > 0 {
+	if len(imports) > 0 { // before the welcome, so that what the rules say of the past does not bury it
 		if err := c.importInto(ctx, a, cfg.Webhook.Cluster, imports); err != nil {
 			return err
 		}
 	}
+	c.welcome(a, cfg)
 	for {
 		select {
 		case <-ctx.Done():
@@ -132,6 +134,11 @@ func (c *cmdline) importInto(ctx context.Context, a *app.App, cluster string, pa
 	if err != nil {
 		return err
 	}
+	settled, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := a.Settle(settled); err != nil && ctx.Err() != nil {
+		return nil // ended by the person
+	}
 	fmt.Fprintf(c.Out, "%d events read from %d files\n", n, len(paths))
 	return nil
 }
@@ -165,13 +172,13 @@ counted. Events that are there already are dropped, so a file may be read twice.
 func (c *cmdline) tokenCmd() *cobra.Command {
 	var data, name string
 	var scopes []string
-	var ttl time.Duration
+	var ttl string
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Make an API token in a data folder that no server uses",
 		Long:  "Prints a new token, once. A running server makes tokens at POST /api/v1/tokens. Scopes: read, ingest, admin.",
 		Example: `  whodunit token --name grafana --scope read
-  whodunit token --name apiserver-prod --scope ingest --expires 8760h`,
+  whodunit token --name apiserver-prod --scope ingest --expires 365d`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			dir := c.dataDir(data)
@@ -188,9 +195,13 @@ func (c *cmdline) tokenCmd() *cobra.Command {
 			for _, s := range scopes {
 				list = append(list, auth.Scope(s))
 			}
+			d, err := config.ParseDuration(ttl)
+			if err != nil || d < 0 {
+				return fmt.Errorf("cannot read --expires: %q is no duration such as 12h or 90d", ttl)
+			}
 			var expires time.Time
-			if ttl > 0 {
-				expires = c.Now().Add(ttl)
+			if d > 0 {
+				expires = c.Now().Add(d.Std())
 			}
 			_, secret, err := a.CreateToken(name, list, expires)
 			if err != nil {
@@ -203,12 +214,12 @@ func (c *cmdline) tokenCmd() *cobra.Command {
 	cmd.Flags().StringVar(&data, "data", "", "the data folder ($WHODUNIT_DATA)")
 	cmd.Flags().StringVar(&name, "name", "cli", "what the token is for")
 	cmd.Flags().StringSliceVar(&scopes, "scope", []string{"read"}, "what it may do: read, ingest, admin")
-	cmd.Flags().DurationVar(&ttl, "expires", 0, "how long it is good for; 0: until it is deleted")
+	cmd.Flags().StringVar(&ttl, "expires", "0", "how long it is good for, such as 12h or 90d; 0: until it is deleted")
 	return cmd
 }
 
 func (c *cmdline) webhookConfigCmd() *cobra.Command {
-	var data, url, cluster, tokenFile string
+	var data, server, cluster, tokenFile string
 	cmd := &cobra.Command{
 		Use:   "webhook-config",
 		Short: "Print the kubeconfig for kube-apiserver --audit-webhook-config-file",
@@ -225,8 +236,9 @@ server can read it and start that with --audit-webhook-config-file=FILE --audit-
 			if err != nil {
 				return fmt.Errorf("cannot read the server's authority: %w", err)
 			}
+			at := strings.TrimRight(server, "/")
 			if cluster != "" {
-				url += "/clusters/" + cluster
+				at += "/clusters/" + url.PathEscape(cluster)
 			}
 			fmt.Fprintf(c.Out, `apiVersion: v1
 kind: Config
@@ -243,12 +255,12 @@ contexts:
 - name: audit
   context: {cluster: whodunit, user: apiserver}
 current-context: audit
-`, url, base64.StdEncoding.EncodeToString(ca), token)
+`, at, base64.StdEncoding.EncodeToString(ca), token)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "the data folder ($WHODUNIT_DATA)")
-	cmd.Flags().StringVar(&url, "url", "https://127.0.0.1:9443", "where API servers reach the webhook address")
+	cmd.Flags().StringVar(&server, "url", "https://127.0.0.1:9443", "where API servers reach the webhook address")
 	cmd.Flags().StringVar(&cluster, "cluster", "", "the cluster's name, if not the configured one")
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with the webhook token")
 	_ = cmd.MarkFlagRequired("token-file")
