@@ -2,10 +2,7 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"whodunit/internal/cli"
 )
@@ -13,9 +10,4 @@ import (
 // version is set by the linker.
 var version = "unknown"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := cli.Run(ctx, os.Args[1:], version, cli.OS())
-	stop()
-	os.Exit(code)
-}
+func main() { os.Exit(cli.Main(version)) }

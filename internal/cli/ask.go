@@ -35,7 +35,7 @@ func (c *cmdline) queryCmd() *cobra.Command {
 	}
 	t.flags(cmd)
 	outFlag(cmd, &form, "table", "json", "yaml")
-	cmd.Flags().IntVar(&limit, "limit", 0, "at most so many events; 0: all")
+	limitFlag(cmd, &limit, 0, "events, the newest")
 	return cmd
 }
 
@@ -54,7 +54,7 @@ func (c *cmdline) findingsCmd() *cobra.Command {
 	}
 	t.flags(cmd)
 	outFlag(cmd, &form, "table", "json", "yaml")
-	cmd.Flags().IntVar(&limit, "limit", 0, "at most so many findings; 0: all")
+	limitFlag(cmd, &limit, 0, "findings, the newest")
 	return cmd
 }
 
@@ -75,12 +75,8 @@ func (c *cmdline) ask(t *target, q string, f func(o *opened, sq store.Query) err
 func (c *cmdline) search(ctx context.Context, t *target, q, form string, limit int) error {
 	return c.ask(t, q, func(o *opened, sq store.Query) error {
 		sq.Limit = limit
-		p := c.printer(form)
-		show := p.event
-		if t.findings && form == "table" {
-			show = p.finding
-		}
-		stats, err := o.Search(ctx, sq, show)
+		p := c.printer(form, t.findings)
+		stats, err := o.Search(ctx, sq, p.show)
 		if flushed := p.w.Flush(); err == nil {
 			err = flushed
 		}
@@ -105,26 +101,6 @@ func (c *cmdline) nothing(o *opened, q store.Query) error {
 	return errNothing
 }
 
-const findingRow = "%-23s  %-8s  %-22s  %s"
-
-func (p *printer) finding(r *audit.Record) error {
-	if !p.header {
-		p.header = true
-		p.line(fmt.Sprintf(findingRow, "TIME", "SEVERITY", "RULE", "MESSAGE"))
-	}
-	field := func(name string) string {
-		for k, v := range audit.Members(r.Event.Raw) {
-			if k == name {
-				t, _ := audit.Text(v)
-				return t
-			}
-		}
-		return ""
-	}
-	p.line(fmt.Sprintf(findingRow, r.Event.Time().In(p.zone).Format("2006-01-02 15:04:05.000"), field("severity"), field("rule"), field("message")))
-	return nil
-}
-
 func (c *cmdline) tailCmd() *cobra.Command {
 	t := &target{}
 	var form string
@@ -140,18 +116,15 @@ func (c *cmdline) tailCmd() *cobra.Command {
 	}
 	t.flags(cmd)
 	cmd.Flags().BoolVar(&t.findings, "findings", false, "what the rules find, instead of events")
-	cmd.Flags().IntVarP(&last, "last", "n", 10, "begin with so many older ones")
+	last = 10
+	cmd.Flags().VarP((*count)(&last), "last", "n", "begin with so many older ones")
 	outFlag(cmd, &form, "table", "json", "yaml")
 	return cmd
 }
 
 func (c *cmdline) tail(ctx context.Context, t *target, q, form string, last int) error {
 	return c.ask(t, q, func(o *opened, sq store.Query) error {
-		p := c.printer(form)
-		show := p.event
-		if t.findings && form == "table" {
-			show = p.finding
-		}
+		p := c.printer(form, t.findings)
 		var older []*audit.Record
 		if sq.Limit = last; last > 0 {
 			if _, err := o.Search(ctx, sq, func(r *audit.Record) error { older = append(older, r); return nil }); err != nil {
@@ -159,7 +132,7 @@ func (c *cmdline) tail(ctx context.Context, t *target, q, form string, last int)
 			}
 		}
 		for _, r := range slices.Backward(older) {
-			if err := show(r); err != nil {
+			if err := p.show(r); err != nil {
 				return err
 			}
 		}
@@ -167,7 +140,7 @@ func (c *cmdline) tail(ctx context.Context, t *target, q, form string, last int)
 			return err
 		}
 		err := o.tail(ctx, sq, func(r *audit.Record) error {
-			if err := show(r); err != nil {
+			if err := p.show(r); err != nil {
 				return err
 			}
 			return p.w.Flush()
@@ -192,7 +165,7 @@ func (c *cmdline) topCmd() *cobra.Command {
 		Long: `Count matching events by the values of fields, largest first. With --every, count them by time instead: FIELD is then left out.
 Each stage of a request is an event of its own; -q 'stage:ResponseComplete' counts requests.`,
 		Example: `  whodunit top user --since 1h
-  whodunit top verb,resource -q 'user:system\:serviceaccount\:*' -n 20
+  whodunit top verb,resource -q 'user:system\:serviceaccount\:*' --limit 20
   whodunit top --every 5m -q 'code >= 500'`,
 		ValidArgs: topFields,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -209,7 +182,7 @@ Each stage of a request is an event of its own; -q 'stage:ResponseComplete' coun
 	}
 	t.flags(cmd)
 	cmd.Flags().StringVarP(&q, "query", "q", "", "count only what matches this search")
-	cmd.Flags().IntVarP(&n, "number", "n", 10, "so many values; 0: all")
+	limitFlag(cmd, &n, 10, "values, the most frequent")
 	cmd.Flags().StringVar(&every, "every", "", "count by intervals of this length, such as 5m or 1h")
 	outFlag(cmd, &form, "table", "json")
 	return cmd

@@ -17,7 +17,7 @@ import (
 )
 
 // errProblems ends a check that found something wrong; it was said already.
-var errProblems = errors.New("the journal has problems")
+var errProblems = errors.New("the journal has problems; 'whodunit journal repair' sets damaged files aside and keeps what can be read")
 
 func (c *cmdline) journalCmd() *cobra.Command {
 	cmd := &cobra.Command{
@@ -25,12 +25,19 @@ func (c *cmdline) journalCmd() *cobra.Command {
 		Short: "Look at, check and repair the data folder's journals",
 		Long: `The data folder holds two journals, events and findings. info and check change nothing and may run while a server uses the folder;
 repair needs it alone.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return fmt.Errorf("unknown command %q for %q: it has info, check and repair", args[0], cmd.CommandPath())
+		},
 	}
 	var data, form string
 	cmd.PersistentFlags().StringVar(&data, "data", "", "the data folder ($WHODUNIT_DATA)")
 	each := func(use, short, example string, f func(cmd *cobra.Command, dir string) (any, error)) *cobra.Command {
 		sub := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.eachJournal(c.dataDir(data), form, func(dir string) (any, error) { return f(cmd, dir) })
+			return c.eachJournal(c.dataDir(data), form, use == "check", func(dir string) (any, error) { return f(cmd, dir) })
 		}}
 		outFlag(sub, &form, "text", "json")
 		return sub
@@ -64,8 +71,8 @@ func (c *cmdline) repair(ctx context.Context, dir string) (any, error) {
 	return journal.Repair(ctx, dir, o)
 }
 
-// eachJournal runs f on both journals of a data folder, or on the one that dir itself is.
-func (c *cmdline) eachJournal(data, form string, f func(dir string) (any, error)) error {
+// eachJournal runs f on both journals of a data folder, or on the one that dir itself is. With check, problems are an error.
+func (c *cmdline) eachJournal(data, form string, check bool, f func(dir string) (any, error)) error {
 	var dirs []string
 	for _, d := range []string{filepath.Join(data, "events"), filepath.Join(data, "findings"), data} {
 		if _, err := os.Stat(filepath.Join(d, "wal")); err == nil {
@@ -81,7 +88,7 @@ func (c *cmdline) eachJournal(data, form string, f func(dir string) (any, error)
 		if err != nil {
 			return err
 		}
-		if r, ok := got.(*journal.Report); ok {
+		if r, ok := got.(*journal.Report); ok && check {
 			bad = bad || !r.OK()
 		}
 		if form == "json" {
@@ -100,21 +107,63 @@ func (c *cmdline) eachJournal(data, form string, f func(dir string) (any, error)
 	return nil
 }
 
-func (c *cmdline) showJournal(got any) {
-	switch j := got.(type) {
-	case *journal.Report:
-		fmt.Fprintf(c.Out, "%s: %d events readable in %d segments and %d WAL files\n", j.Dir, j.Events, j.Segments, j.WALFiles)
-		for _, p := range j.Problems {
+// shownProblems is how many problems of one file are shown as text, shownFiles of how many files.
+const shownProblems, shownFiles = 10, 50
+
+// showProblems writes the first problems of each file; -o json has them all.
+func (c *cmdline) showProblems(problems []journal.Problem) {
+	var files []string
+	of := map[string][]journal.Problem{}
+	for _, p := range problems {
+		if of[p.File] == nil {
+			files = append(files, p.File)
+		}
+		of[p.File] = append(of[p.File], p)
+	}
+	for i, f := range files {
+		if i == shownFiles {
+			fmt.Fprintf(c.Out, "  and problems in %d more files: -o json shows all\n", len(files)-i)
+			return
+		}
+		for k, p := range of[f] {
+			if k == shownProblems {
+				c.more(f, of[f][k:])
+				break
+			}
 			word := "note"
 			if p.Fatal {
 				word = "LOST"
 			}
-			fmt.Fprintf(c.Out, "  %s  %s: %s", word, p.File, printable(p.What, false))
+			fmt.Fprintf(c.Out, "  %s  %s: %s", word, printable(p.File, false), printable(p.What, false))
 			if p.Events > 0 {
 				fmt.Fprintf(c.Out, " (%d events)", p.Events)
 			}
 			fmt.Fprintln(c.Out)
 		}
+	}
+}
+
+// more sums up the problems of a file that are not shown one by one.
+func (c *cmdline) more(file string, rest []journal.Problem) {
+	word, events := "note", int64(0)
+	for _, p := range rest {
+		events += p.Events
+		if p.Fatal {
+			word = "LOST"
+		}
+	}
+	fmt.Fprintf(c.Out, "  %s  %s: and %d more", word, printable(file, false), len(rest))
+	if events > 0 {
+		fmt.Fprintf(c.Out, " (%d events)", events)
+	}
+	fmt.Fprintln(c.Out)
+}
+
+func (c *cmdline) showJournal(got any) {
+	switch j := got.(type) {
+	case *journal.Report:
+		fmt.Fprintf(c.Out, "%s: %d events readable in %d segments and %d WAL files\n", printable(j.Dir, false), j.Events, j.Segments, j.WALFiles)
+		c.showProblems(j.Problems)
 		if len(j.Problems) == 0 {
 			fmt.Fprintln(c.Out, "  nothing is damaged or missing")
 		}
@@ -126,13 +175,13 @@ func (c *cmdline) showJournal(got any) {
 			return time.UnixMicro(micros).UTC().Format(time.RFC3339)
 		}
 		w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "%s\t\n", j.Dir)
+		fmt.Fprintf(w, "%s\t\n", printable(j.Dir, false))
 		fmt.Fprintf(w, "  events\t%d (%d not sealed yet)\n", j.Events, j.Unsealed)
 		fmt.Fprintf(w, "  numbered\t%d to %d\n", j.FirstSeq, j.LastSeq)
 		fmt.Fprintf(w, "  from\t%s\n  to\t%s\n", when(j.Oldest), when(j.Newest))
 		fmt.Fprintf(w, "  raw\t%.1f MB\n  on disk\t%.1f MB in %d segments\n", float64(j.RawBytes)/1e6, float64(j.DiskBytes)/1e6, j.Segments)
 		for _, r := range j.Cursors {
-			fmt.Fprintf(w, "  reader %s\tat %d, %d behind\n", r.Name, r.Next, r.Lag)
+			fmt.Fprintf(w, "  reader %s\tat %d, %d behind\n", printable(r.Name, false), r.Next, r.Lag)
 		}
 		_ = w.Flush()
 	}

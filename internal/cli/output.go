@@ -13,6 +13,8 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -62,50 +64,88 @@ func outFlag(cmd *cobra.Command, to *string, forms ...string) {
 
 // printer writes events one by one.
 type printer struct {
-	w      *bufio.Writer
-	form   string
-	wide   int // columns of the terminal, 0: no limit
-	zone   *time.Location
-	header bool
+	w       *bufio.Writer
+	form    string
+	tty     bool // Out is a terminal: mind what it would act on, and how wide it is
+	zone    *time.Location
+	table   *table
+	headed  bool
+	finding bool // the table is of findings
 }
 
-func (c *cmdline) printer(form string) *printer {
+func (c *cmdline) printer(form string, findings bool) *printer {
 	wide, tty := terminal(c.Out)
-	zone := time.UTC
+	p := &printer{w: bufio.NewWriter(c.Out), form: form, tty: tty, zone: time.UTC, finding: findings}
 	if tty {
-		zone = time.Local
+		p.zone = time.Local
 	}
-	return &printer{w: bufio.NewWriter(c.Out), form: form, wide: wide, zone: zone}
+	columns := eventColumns()
+	if findings {
+		columns = findingColumns()
+	}
+	p.table = newTable(columns, wide)
+	return p
 }
 
-const eventRow = "%-23s  %-28s  %-10s  %-40s  %4s  %s"
-
-func (p *printer) event(r *audit.Record) error {
+// show writes one record in the form asked for.
+func (p *printer) show(r *audit.Record) error {
 	switch p.form {
 	case "json":
-		p.w.Write(oneLine(r.Event.Raw))
-		return p.w.WriteByte('\n')
+		return p.json(r)
 	case "yaml":
 		return p.yaml(r)
 	}
-	if !p.header {
-		p.header = true
-		p.line(fmt.Sprintf(eventRow, "TIME", "WHO", "VERB", "WHAT", "CODE", "FROM"))
+	if !p.headed {
+		p.headed = true
+		p.w.WriteString(p.table.header() + "\n")
 	}
-	p.line(fmt.Sprintf(eventRow, r.Event.Time().In(p.zone).Format("2006-01-02 15:04:05.000"), who(&r.Event), r.Event.Verb, what(&r.Event),
-		code(&r.Event), r.Event.Peer()+"  "+r.Event.UserAgent))
-	return nil
+	e := &r.Event
+	at := e.Time().In(p.zone).Format("2006-01-02 15:04:05.000")
+	var line string
+	if p.finding {
+		line = p.table.row(at, field(e, "severity"), field(e, "rule"), field(e, "message"))
+	} else {
+		line = p.table.row(at, who(e), e.Verb, what(e), code(e), strings.TrimSpace(e.Peer()+"  "+e.UserAgent))
+	}
+	_, err := p.w.WriteString(line + "\n")
+	return err
 }
 
-// line writes one line, cut to the terminal's width.
-func (p *printer) line(s string) {
-	s = strings.TrimRight(printable(s, false), " ")
-	if p.wide > 0 {
-		if runes := []rune(s); len(runes) > p.wide {
-			s = string(runes[:p.wide-1]) + "…"
+// field is the text of one of the event's own members.
+func field(e *audit.Event, name string) string {
+	for k, v := range audit.Members(e.Raw) {
+		if k == name {
+			t, _ := audit.Text(v)
+			return t
 		}
 	}
-	p.w.WriteString(s + "\n")
+	return ""
+}
+
+// json writes the raw event on one line, exactly as it is; for a terminal, what that would act on is written as an escape, which
+// means the same in JSON.
+func (p *printer) json(r *audit.Record) error {
+	line := oneLine(r.Event.Raw)
+	if p.tty {
+		line = escaped(line)
+	}
+	p.w.Write(line)
+	return p.w.WriteByte('\n')
+}
+
+// escaped writes what is not printable as JSON's \u escapes.
+func escaped(line []byte) []byte {
+	var b []byte
+	for _, r := range string(line) {
+		if unicode.IsPrint(r) {
+			b = utf8.AppendRune(b, r)
+			continue
+		}
+		for _, u := range utf16.Encode([]rune{r}) {
+			b = fmt.Appendf(b, `\u%04x`, u)
+		}
+	}
+	return b
 }
 
 // oneLine makes sure that an event takes one line; line breaks can only be white space between tokens.
@@ -115,7 +155,7 @@ func oneLine(raw []byte) []byte {
 	}
 	var b bytes.Buffer
 	if json.Compact(&b, raw) != nil {
-		return raw
+		return bytes.ReplaceAll(raw, []byte{'\n'}, []byte{' '})
 	}
 	return b.Bytes()
 }
@@ -129,6 +169,9 @@ func (p *printer) yaml(r *audit.Record) error {
 	out, err := yaml.Marshal(&n)
 	if err != nil {
 		return fmt.Errorf("cannot write event %s as YAML: %w", printable(r.Event.AuditID, false), err)
+	}
+	if p.tty {
+		out = []byte(printable(string(out), true))
 	}
 	p.w.WriteString("---\n")
 	_, err = p.w.Write(out)
@@ -199,7 +242,7 @@ func (c *cmdline) buckets(form string, names []string, rows []store.Bucket) erro
 		}
 	default:
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(tw, "COUNT\t%s\n", strings.ToUpper(strings.Join(names, "\t")))
+		fmt.Fprintf(tw, "COUNT\t%s\n", head(names))
 		for _, b := range rows {
 			parts := strings.SplitN(b.Value, "\t", len(names))
 			for i := range parts {
@@ -214,6 +257,15 @@ func (c *cmdline) buckets(form string, names []string, rows []store.Bucket) erro
 		}
 	}
 	return w.Flush()
+}
+
+// head is the names of fields as the head of a table; they may be a person's, or another program's.
+func head(names []string) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = printable(strings.ToUpper(n), false)
+	}
+	return strings.Join(out, "\t")
 }
 
 // warn says on standard error what an answer may lack.
@@ -244,48 +296,6 @@ func (b *badLines) report(w io.Writer) {
 	defer b.mu.Unlock()
 	if b.n > 0 {
 		fmt.Fprintf(w, "whodunit: %d lines are no audit events and were left out; the first: %s\n", b.n, printable(b.first, false))
-	}
-}
-
-// bar is a progress bar on a terminal, nothing elsewhere.
-type bar struct {
-	mu          sync.Mutex
-	w           io.Writer
-	total, read int64
-	shown       time.Time
-	now         func() time.Time
-	on          bool
-}
-
-// progress makes a bar for reading files.
-func (c *cmdline) progress(paths []string) *bar {
-	b := &bar{w: c.Err, now: c.Now}
-	_, b.on = terminal(c.Err)
-	for _, p := range paths {
-		if st, err := os.Stat(p); err == nil {
-			b.total += st.Size()
-		}
-	}
-	b.shown = c.Now() // nothing for what is quick
-	return b
-}
-
-func (b *bar) add(_ string, n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.read += n
-	if now := b.now(); b.on && b.total > 0 && now.Sub(b.shown) > 200*time.Millisecond {
-		b.shown = now
-		done := min(int(b.read*30/b.total), 30)
-		fmt.Fprintf(b.w, "\r[%s%s] %3d%% of %d MB", strings.Repeat("#", done), strings.Repeat(".", 30-done), min(b.read*100/b.total, 100), b.total>>20)
-	}
-}
-
-func (b *bar) done() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.on {
-		fmt.Fprint(b.w, "\r\x1b[K")
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,8 +40,25 @@ func OS() Streams {
 	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Now: time.Now}
 }
 
+// errClosed ends a command whose reader went away, as head does: there is nobody left to tell.
+var errClosed = errors.New("nobody reads the output any more")
+
+// pipe is an output whose reader may go away.
+type pipe struct{ io.Writer }
+
+func (p pipe) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		err = errClosed
+	}
+	return n, err
+}
+
 // terminal reports whether w is one, and how wide.
 func terminal(w io.Writer) (width int, ok bool) {
+	if p, ok := w.(pipe); ok {
+		w = p.Writer
+	}
 	f, isFile := w.(*os.File)
 	if !isFile || !term.IsTerminal(int(f.Fd())) {
 		return 0, false
@@ -56,8 +76,17 @@ type cmdline struct {
 	version string
 }
 
+// Main is the program: it runs the process's command line until its end, SIGINT or SIGTERM, and returns the exit code.
+func Main(version string) int {
+	signal.Ignore(syscall.SIGPIPE) // a write to a closed pipe is an error like any other
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return Run(ctx, os.Args[1:], version, OS())
+}
+
 // Run executes one command line and returns its exit code. ctx ends it early (a signal).
 func Run(ctx context.Context, args []string, version string, s Streams) int {
+	s.Out = pipe{s.Out}
 	c := &cmdline{Streams: s, version: version}
 	root := c.root()
 	root.SetArgs(args)
@@ -66,7 +95,7 @@ func Run(ctx context.Context, args []string, version string, s Streams) int {
 	root.SetErr(s.Err)
 	err := root.ExecuteContext(ctx)
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, errClosed):
 		return ExitOK
 	case errors.Is(err, errNothing):
 		return ExitNothing
@@ -107,5 +136,41 @@ Exit status: 0 found, 1 nothing found, 2 trouble.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())
 	})
+	helpful(root)
 	return root
+}
+
+// helpful makes every command say where to look when its arguments are wrong.
+func helpful(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return fmt.Errorf("%w: usage: %s; see '%s --help'", err, cmd.UseLine(), cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		helpful(sub)
+	}
+}
+
+// count is a flag that takes a number from 0 on.
+type count int
+
+func (n *count) String() string { return strconv.Itoa(int(*n)) }
+func (n *count) Type() string   { return "int" }
+func (n *count) Set(s string) error {
+	v, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return errors.New("a whole number from 0 on is wanted")
+	}
+	*n = count(v)
+	return nil
+}
+
+// limitFlag adds --limit, which every command that lists has.
+func limitFlag(cmd *cobra.Command, to *int, otherwise int, of string) {
+	*to = otherwise
+	cmd.Flags().Var((*count)(to), "limit", "at most so many "+of+"; 0: all")
 }

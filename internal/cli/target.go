@@ -12,7 +12,6 @@ import (
 
 	"whodunit/internal/audit"
 	"whodunit/internal/config"
-	"whodunit/internal/journal"
 	"whodunit/internal/match"
 	"whodunit/internal/query"
 	"whodunit/internal/store"
@@ -76,10 +75,10 @@ func (c *cmdline) dataDir(flag string) string {
 	return config.Default().DataDir
 }
 
-// folder opens a journal for each question, so that it always sees what has come in.
-type folder string
-
-func (f folder) Snapshot() (*journal.Snapshot, error) { return journal.OpenReadOnly(string(f)) }
+// lost says that a tail has a gap here.
+func (c *cmdline) lost(events int64) {
+	fmt.Fprintf(c.Err, "whodunit: %d events are missing here; a search shows them if they are kept\n", events)
+}
 
 func (c *cmdline) openData(t *target) (*opened, error) {
 	dir := c.dataDir(t.data)
@@ -91,79 +90,9 @@ func (c *cmdline) openData(t *target) (*opened, error) {
 	if _, err := os.Stat(filepath.Join(path, "wal")); err != nil {
 		return nil, fmt.Errorf("there is no journal in %s: name a data folder with --data, a server with --server, or log files", dir)
 	}
-	src := folder(path)
+	src := folder{path, c.lost}
 	s := segmentstore.New(src, segmentstore.Options{})
 	return &opened{Searcher: s, where: path, close: func() error { return nil }, tail: src.tail}, nil
-}
-
-// tailEvery is how often a data folder is looked at for new events.
-const tailEvery = 500 * time.Millisecond
-
-// tail hands on what comes in from now on.
-func (f folder) tail(ctx context.Context, q store.Query, yield func(*audit.Record) error) error {
-	next := uint64(0)
-	tick := time.NewTicker(tailEvery)
-	defer tick.Stop()
-	for {
-		var err error
-		if next, err = f.since(ctx, next, q.Expr, yield); err != nil {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// since hands on the matching records from sequence number next on and returns the one behind the last. next 0 only finds the end.
-func (f folder) since(ctx context.Context, next uint64, e match.Expr, yield func(*audit.Record) error) (uint64, error) {
-	s, err := journal.OpenReadOnly(string(f))
-	if err != nil {
-		return next, err
-	}
-	defer s.Close()
-	emit := func(records []audit.Record) error {
-		for i := range records {
-			r := &records[i]
-			if r.Seq < next || next == 0 {
-				continue
-			}
-			if match.Eval(e, &r.Event) {
-				if err := yield(r); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	end := max(next, 1)
-	for _, seg := range s.Segments {
-		if m := seg.Meta(); m.MaxSeq >= next {
-			if next > 0 {
-				if _, err := seg.Scan(ctx, next, emit); err != nil {
-					return next, err
-				}
-			}
-			end = max(end, m.MaxSeq+1)
-		}
-	}
-	for _, b := range s.Head {
-		if b.Last >= next {
-			if next > 0 {
-				records, _, err := b.Load()
-				if err == nil {
-					err = emit(records)
-				}
-				if err != nil {
-					return next, err
-				}
-			}
-			end = max(end, b.Last+1)
-		}
-	}
-	return end, nil
 }
 
 func (c *cmdline) openFiles(t *target) (*opened, error) {
@@ -187,7 +116,7 @@ func (c *cmdline) openFiles(t *target) (*opened, error) {
 }
 
 func (c *cmdline) openServer(t *target) (*opened, error) {
-	o := remote.Options{URL: t.server, CAFile: t.ca, User: t.user, Token: c.Getenv("WHODUNIT_TOKEN"), UserAgent: "whodunit/" + c.version}
+	o := remote.Options{URL: t.server, CAFile: t.ca, User: t.user, Token: c.Getenv("WHODUNIT_TOKEN"), UserAgent: "whodunit/" + c.version, OnDropped: c.lost}
 	if t.token != "" {
 		token, err := config.ReadSecret(t.token)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,8 @@ func (c *cmdline) whoCmd() *cobra.Command {
 		Use:   "who deleted|created|changed|scaled|exec'd|read KIND/NAME [FILE...]",
 		Short: "Who did it: one line an act, the newest last",
 		Long: `One line for each act: time, person, whom they impersonated, from where, with what, the outcome, the binding that allowed it, and the
-auditIDs of its events. Deleted covers collections and evictions, created covers server-side apply, read covers lists and watches.`,
+auditIDs of its events. Deleted covers collections and evictions, created covers server-side apply, read covers lists and watches; see
+docs/reference/who.md. The object is one word, KIND/NAME: what follows it is taken as log files.`,
 		Example: `  whodunit who deleted deploy/checkout -n shop
   whodunit who read secret/db-password -n prod --since 7d
   whodunit who "exec'd" pod/web-0 -n shop -o json
@@ -32,6 +34,9 @@ auditIDs of its events. Deleted covers collections and evictions, created covers
 			verb, err := explain.ParseVerb(args[0])
 			if err != nil {
 				return err
+			}
+			if !strings.Contains(args[1], "/") {
+				return fmt.Errorf("cannot read object %q: expected KIND/NAME in one word, such as deploy/checkout; what follows it is taken as log files", args[1])
 			}
 			object, err := explain.ParseObject(namespace, args[1])
 			if err != nil {
@@ -59,7 +64,7 @@ auditIDs of its events. Deleted covers collections and evictions, created covers
 	}
 	t.flags(cmd)
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "the object's namespace; without it, any")
-	cmd.Flags().IntVar(&limit, "limit", 10, "at most so many acts, the newest; 0: all")
+	limitFlag(cmd, &limit, 10, "acts, the newest")
 	cmd.Flags().BoolVar(&status, "status", false, "changed: show writes of the status too, which controllers do all the time")
 	outFlag(cmd, &form, "text", "json")
 	return cmd
@@ -110,7 +115,7 @@ func (c *cmdline) errorsCmd() *cobra.Command {
 	}
 	t.flags(cmd)
 	cmd.Flags().StringVarP(&q, "query", "q", "", "only what matches this search")
-	cmd.Flags().IntVar(&n, "limit", 20, "so many rows; 0: all")
+	limitFlag(cmd, &n, 20, "rows, the most frequent")
 	outFlag(cmd, &form, "table", "json")
 	return cmd
 }
@@ -151,7 +156,7 @@ func (c *cmdline) loadCmd() *cobra.Command {
 	}
 	t.flags(cmd)
 	cmd.Flags().StringVarP(&q, "query", "q", "", "only what matches this search")
-	cmd.Flags().IntVar(&n, "limit", 20, "so many clients; 0: all")
+	limitFlag(cmd, &n, 20, "clients, the busiest")
 	outFlag(cmd, &form, "table", "json")
 	return cmd
 }
