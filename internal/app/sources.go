@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
 	"whodunit/internal/audit"
-	"whodunit/internal/auth"
 	"whodunit/internal/auth/certs"
 	"whodunit/internal/config"
 	"whodunit/internal/journal"
@@ -98,16 +96,12 @@ func (a *App) makeWebhook() error {
 	return nil
 }
 
-// ingester lets in who may send events: a client certificate of the configured authority, a token or a user with the scope.
+// ingester lets in who may send events: a client certificate of the configured authority, or a token with the scope.
 func (a *App) ingester(byCert bool) webhook.Authenticator {
-	byAuth := func(r *http.Request) (string, bool) {
-		p, err := a.auth.Authorize(r, auth.ScopeIngest)
-		return p.Name, err == nil
-	}
 	if !byCert {
-		return byAuth
+		return a.auth.Ingest
 	}
-	return webhook.AnyOf(webhook.ClientCert(func(*x509.Certificate) bool { return true }), byAuth)
+	return webhook.AnyOf(webhook.ClientCert(func(*x509.Certificate) bool { return true }), a.auth.Ingest)
 }
 
 // tls is the configuration of one address, nil for plain HTTP.

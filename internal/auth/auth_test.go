@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"math"
 	"net/http"
@@ -94,7 +95,8 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for auth, want := range map[string]string{"Bearer " + ingest: "token:apiserver", "bearer " + ingest: "token:apiserver", "Bearer " + secret: "", "Basic " + ingest: "", "": ""} {
+	for auth, want := range map[string]string{"Bearer " + ingest: "token:apiserver", "bearer " + ingest: "token:apiserver", "Bearer " + secret: "", "Basic " + ingest: "", "": "",
+		basic("falco", ingest): "token:apiserver", basic("", ingest): "token:apiserver", basic(ingest, ""): "", basic("admin", secret): ""} {
 		if who, ok := a.Ingest(request("POST", "x:1", "Authorization", auth)); who != want || ok != (want != "") {
 			t.Errorf("%.12s: %q, %v", auth, who, ok)
 		}
@@ -114,6 +116,10 @@ func TestTokens(t *testing.T) {
 	if err := a.DeleteToken(tok.ID); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
+}
+
+func basic(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
 func request(method, addr string, h ...string) *http.Request {

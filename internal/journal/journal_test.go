@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 
 	"whodunit/internal/audit"
 )
+
+var update = flag.Bool("update", false, "write the sample of the current version")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -450,5 +453,40 @@ func TestDamagedManifestIsMadeAnew(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// testdata/v1 is a journal of version 1 with every kind of file, kept for ever: whoever changes a format must still read it.
+func TestSampleOfVersion1(t *testing.T) {
+	const sample = "testdata/v1"
+	if *update {
+		if _, err := os.Stat(sample); err == nil {
+			t.Fatal("a version's sample is never replaced")
+		}
+		j := open(t, sample, Options{SegmentBytes: 1 << 10})
+		for i := range 4 {
+			mustAppend(t, j, batch(i))
+			if err := j.Seal(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustAppend(t, j, batch(4, 5))
+		c, err := j.Cursor("detect", 3)
+		if err := errors.Join(err, c.Flush(), j.Close(), os.Remove(filepath.Join(sample, "LOCK"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(sample)); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, dir, Options{})
+	want(t, contents(t, j), 0, 1, 2, 3, 4, 5)
+	c, err := j.Cursor("detect", 1)
+	if err != nil || c.Next() != 3 {
+		t.Errorf("cursor at %d: %v", c.Next(), err)
+	}
+	if in := j.Info(); in.Lost != 0 || in.Segments != 4 {
+		t.Errorf("info %+v", in)
 	}
 }
