@@ -39,8 +39,10 @@ type Options struct {
 	DataDir string // wins over the configuration's, also at a reload
 	Version string
 	Stdin   io.Reader
-	Level   *slog.LevelVar // of Log, for reload; may be nil
-	Log     *slog.Logger
+	// Backfill is told how far a followed file is read while there is much to catch up on: a progress bar. It may be nil.
+	Backfill func(path string, done, total int64)
+	Level    *slog.LevelVar // of Log, for reload; may be nil
+	Log      *slog.Logger
 }
 
 // App is a whodunit server.

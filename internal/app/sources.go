@@ -60,7 +60,7 @@ func (a *App) makeFiles() error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("cannot keep checkpoints: %w", err)
 		}
-		s, err := file.New(file.Config{Name: name, Cluster: f.Cluster, Globs: f.Paths, FromEnd: f.Start == "end", StateDir: dir,
+		s, err := file.New(file.Config{Name: name, Cluster: f.Cluster, Globs: f.Paths, FromEnd: f.Start == "end", StateDir: dir, Progress: a.o.Backfill,
 			Reject: a.rejects.Reject, Metrics: metrics, Logger: a.o.Log})
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"strings"
 	"syscall"
 	"time"
@@ -71,7 +72,7 @@ func (c *cmdline) serve(ctx context.Context, path, data string, imports []string
 	}
 	level := &slog.LevelVar{}
 	level.Set(app.Level(cfg.Log.Level))
-	a, err := app.New(app.Options{Config: cfg, Path: path, DataDir: data, Version: c.version, Stdin: c.In, Level: level, Log: c.logger(cfg.Log, level)})
+	a, err := app.New(app.Options{Config: cfg, Path: path, DataDir: data, Version: c.version, Stdin: c.In, Backfill: c.backfill(), Level: level, Log: c.logger(cfg.Log, level)})
 	if err != nil {
 		return err
 	}
@@ -108,6 +109,31 @@ func (c *cmdline) logger(l config.Log, level *slog.LevelVar) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(c.Err, o))
 	}
 	return slog.New(slog.NewTextHandler(c.Err, o))
+}
+
+// backfillFrom is how much of a followed file must be waiting for a progress bar to be worth while.
+const backfillFrom = 8 << 20
+
+// backfill shows on a terminal how far a followed file is read, nil elsewhere.
+func (c *cmdline) backfill() func(path string, done, total int64) {
+	if _, tty := terminal(c.Err); !tty {
+		return nil
+	}
+	var mu sync.Mutex
+	var shown time.Time
+	drawn := map[string]bool{}
+	return func(path string, done, total int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch now := c.Now(); {
+		case done >= total && drawn[path]:
+			delete(drawn, path)
+			fmt.Fprintf(c.Err, "\r\x1b[K%s: read to its end\n", printable(path, false))
+		case total-done > backfillFrom && now.Sub(shown) > 200*time.Millisecond:
+			shown, drawn[path] = now, true
+			fmt.Fprintf(c.Err, "\r\x1b[K%s: %d%% of %d MB", printable(path, false), done*100/total, total>>20)
+		}
+	}
 }
 
 // welcome says where the server is, and on its first start, how to get in.
