@@ -1,8 +1,9 @@
 // The page: log in, search, look at one event, follow live.
 import { get, getText, lines, post } from './api.js';
 import { codeClass, columns, object, resource, severityClass, who } from './columns.js';
-import { el, plain } from './dom.js';
-import { overview, quoted } from './overview.js';
+import { el, plain, plainLines } from './dom.js';
+import { nothing } from './nothing.js';
+import { clear, overview, quoted } from './overview.js';
 import { tree } from './tree.js';
 
 const $ = (id) => document.getElementById(id);
@@ -56,14 +57,21 @@ async function search() {
   closePane();
   drawHead();
   $('rows').replaceChildren();
+  $('nothing').replaceChildren();
   $('problem').hidden = true;
   $('status').textContent = 'searching…';
   try {
     await page(run.signal);
     const count = await overview(state.set, state.selection, run.signal, addFilter, setRange);
-    if (!run.signal.aborted) say(count);
+    if (run.signal.aborted) return;
+    say(count);
+    if (state.items.length) return;
+    const words = await nothing(state.set, state.selection, run.signal, allTime);
+    if (!run.signal.aborted && !state.items.length) $('nothing').replaceChildren(...words);
   } catch (err) {
-    if (!run.signal.aborted) fail(err);
+    if (run.signal.aborted) return;
+    clear();
+    fail(err);
   }
 }
 
@@ -94,7 +102,7 @@ function fail(err) {
     showLogin();
     return;
   }
-  $('problem').textContent = plain(err.message) + (err.hint ? ' — ' + plain(err.hint) : '');
+  $('problem').textContent = plainLines(err.message) + (err.hint ? '\n' + plain(err.hint) : '');
   $('problem').hidden = false;
   $('status').textContent = '';
 }
@@ -103,6 +111,12 @@ function addFilter(field, value) {
   const part = value === '' ? `not ${field}:*` : `${field}:${quoted(value)}`;
   const q = $('q').value.trim();
   $('q').value = q ? `(${q}) and ${part}` : part;
+  search();
+}
+
+function allTime() {
+  $('since').value = '';
+  $('custom').hidden = true;
   search();
 }
 
@@ -167,6 +181,21 @@ function openPane() {
   $('pane-body').replaceChildren(...parts);
   $('pane').hidden = false;
   $('pane-raw').setAttribute('aria-pressed', 'false');
+  $('pane-evidence').hidden = !evidence(e).length;
+}
+
+/** evidence gives the audit ids of the events that a finding rests on. */
+function evidence(e) {
+  return Array.isArray(e.events) ? e.events.map((ev) => ev?.auditID).filter((id) => typeof id === 'string' && id) : [];
+}
+
+// The audit id, not the identity: it also shows the request's other stages, and can be shared as a search.
+function showEvidence() {
+  const ids = evidence(state.items[state.chosen]?.event ?? {});
+  if (!ids.length) return;
+  state.set = 'events';
+  $('q').value = `auditID:(${ids.map(quoted).join(' or ')})`;
+  allTime();
 }
 
 function closePane() {
@@ -239,6 +268,7 @@ async function startLive() {
 }
 
 function prepend(item) {
+  $('nothing').replaceChildren();
   state.items.unshift(item);
   $('rows').prepend(row(item));
   if (state.chosen >= 0) state.chosen++;
@@ -314,6 +344,7 @@ for (const set of ['events', 'findings']) {
 $('more').addEventListener('click', () => page(state.running?.signal).catch(fail));
 $('live').addEventListener('change', () => ($('live').checked ? startLive() : stopLive()));
 $('pane-close').addEventListener('click', closePane);
+$('pane-evidence').addEventListener('click', showEvidence);
 $('pane-raw').addEventListener('click', toggleRaw);
 $('pane-copy').addEventListener('click', copy);
 window.addEventListener('popstate', () => {

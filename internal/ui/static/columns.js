@@ -50,7 +50,7 @@ export function severityClass(event) {
 
 export const columns = {
   events: [
-    ['Time', (it) => time(it), 'time'],
+    ['Time (UTC)', (it) => time(it), 'time'],
     ['User', (it) => who(it.event), 'user'],
     ['Verb', (it) => plain(text(it.event.verb)), 'verb'],
     ['Resource', (it) => resource(it.event), 'resource'],
@@ -59,7 +59,7 @@ export const columns = {
     ['From', (it) => peer(it.event), 'peer'],
   ],
   findings: [
-    ['Time', (it) => time(it), 'time'],
+    ['Time (UTC)', (it) => time(it), 'time'],
     ['Severity', (it) => plain(text(it.event.severity)), 'severity'],
     ['Rule', (it) => plain(text(it.event.title) || text(it.event.rule)), 'rule'],
     ['User', (it) => who(it.event), 'user'],

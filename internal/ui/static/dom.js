@@ -16,6 +16,11 @@ export function plain(s) {
   return String(s ?? '').replace(sly, (c) => '\\u{' + c.codePointAt(0).toString(16) + '}');
 }
 
+/** plainLines is plain for a text of our own server that has lines, such as an error with a caret under the place. */
+export function plainLines(s) {
+  return String(s ?? '').split('\n').map(plain).join('\n');
+}
+
 /** svg makes an SVG element with attributes. */
 export function svg(tag, attrs, ...children) {
   const e = document.createElementNS('http://www.w3.org/2000/svg', tag);

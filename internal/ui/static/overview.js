@@ -24,6 +24,12 @@ export async function overview(set, selection, signal, onFacet, onRange) {
   return count;
 }
 
+/** clear takes away what an earlier search left. */
+export function clear() {
+  document.getElementById('chart').replaceChildren();
+  document.getElementById('facets').replaceChildren();
+}
+
 function facet(field, buckets, onFacet) {
   const list = el('ul', '');
   for (const b of buckets) {
@@ -52,17 +58,21 @@ function chart(h, onRange) {
   }
   const n = Math.floor((last - first) / step) + 1;
   const top = Math.max(...sums.values());
-  const bar = Math.min(width / n, 24);
+  const bar = width / n;
   const s = svg('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': `Over time, at most ${top} in one bar` });
   for (const [i, count] of sums) {
     const tall = Math.max(1, (count / top) * (height - 2));
     const from = new Date((first + i * step) / 1000).toISOString();
     const to = new Date((first + (i + 1) * step) / 1000).toISOString();
     const title = svg('title', {});
-    title.textContent = `${from} ${count}`;
+    title.textContent = `${minute(from)} to ${minute(to)} UTC: ${count.toLocaleString('en')}`;
     const rect = svg('rect', { x: i * bar, y: height - tall, width: Math.max(1, bar - 1), height: tall }, title);
     rect.addEventListener('click', () => onRange(from, to));
     s.append(rect);
   }
-  box.replaceChildren(s);
+  const end = new Date((first + n * step) / 1000).toISOString();
+  const begin = new Date(first / 1000).toISOString();
+  box.replaceChildren(s, el('div', 'dim axis', el('span', '', minute(begin)), el('span', '', minute(end) + ' UTC')));
 }
+
+const minute = (iso) => iso.slice(0, 16).replace('T', ' ');

@@ -169,8 +169,20 @@ func TestPage(t *testing.T) {
 		b.js(`document.querySelectorAll('.facet')[0].querySelector('button').click()`)
 		b.wait("a filter", `document.getElementById('q').value.startsWith('(verb:delete and resource:secrets) and user:"')`)
 		b.js(`document.getElementById('q').value = 'verb:('; document.querySelector('#search button').click()`)
-		b.wait("an explanation", `document.getElementById('problem').textContent.includes('column')`)
+		b.wait("an explanation", `/column 7.*\n    verb:\(\n {10}\^/.test(document.getElementById('problem').textContent)`)
+		if n := b.js(`return document.querySelectorAll('.facet li').length`); n != 0.0 {
+			t.Errorf("%v facets of an earlier search stay beside the error", n)
+		}
 		b.screenshot("problem")
+	})
+	b.run("nothing", func(t *testing.T) {
+		b.js(`document.getElementById('q').value = 'name:checkout-129'; document.getElementById('since').value = 'now-15m'; document.querySelector('#search button').click()`)
+		b.wait("the time of what there is", `document.getElementById('nothing').textContent.includes('The newest match is of 20')`)
+		b.screenshot("nothing")
+		b.js(`document.querySelector('#nothing button').click()`)
+		b.wait("the match", `document.querySelectorAll('#rows tr').length === 1 && !document.getElementById('nothing').textContent`)
+		b.js(`document.getElementById('q').value = 'user:nobody'; document.querySelector('#search button').click()`)
+		b.wait("hints", `document.getElementById('nothing').textContent.includes('at any time')`)
 	})
 	b.run("live", func(t *testing.T) {
 		b.js(`document.getElementById('q').value = 'user:mallory'; document.querySelector('#search button').click()`)
