@@ -11,8 +11,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"sync"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
