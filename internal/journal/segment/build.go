@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -55,6 +56,7 @@ func (b *builder) build(records []audit.Record) (*group, error) {
 	b.rows = b.rows[:0]
 	for i := range records {
 		b.rows = append(b.rows, derive(&records[i]))
+		yield(i)
 	}
 	b.describe()
 	slices.SortFunc(b.rows, func(x, y row) int {
@@ -80,6 +82,14 @@ func (b *builder) build(records []audit.Record) (*group, error) {
 	b.g.size = int64(len(b.body))
 	g := b.g
 	return &g, nil
+}
+
+// yield lets others run now and then: building takes a second of processor time in one go, and somebody may be waiting for an
+// acknowledgement on a machine with few cores.
+func yield(i int) {
+	if i%32 == 0 {
+		runtime.Gosched()
+	}
 }
 
 func (b *builder) describe() {
@@ -285,6 +295,7 @@ func (b *builder) page(h format.PageHeader) (page, error) {
 	if len(b.buf) > math.MaxInt32/2 {
 		return page{}, fmt.Errorf("page of %d bytes is too large", len(b.buf))
 	}
+	runtime.Gosched()
 	b.packed = b.z.EncodeAll(b.buf, b.packed[:0])
 	z := b.packed
 	h.UncompressedPageSize, h.CompressedPageSize = int32(len(b.buf)), int32(len(z))
@@ -350,6 +361,7 @@ func (b *builder) words() {
 	for i, p := range pages {
 		for range p.rows {
 			set.event(b.rows[at].Event.Raw)
+			yield(at)
 			at++
 		}
 		if bytes += p.raw; bytes < tokensBytes && i < len(pages)-1 {

@@ -17,7 +17,7 @@ func derive(rec *audit.Record) row {
 	raw := rec.Event.Raw
 	r.irregular = !utf8.Valid(raw) || int64(rec.Event.Response.Code) != int64(int32(rec.Event.Response.Code))
 	members(&rec.Event, func(name string, v []byte) {
-		ok := true
+		var ok bool
 		switch name {
 		case "auditID", "stage", "level", "verb", "requestURI", "userAgent":
 			ok = plainText(v)
@@ -207,6 +207,7 @@ func plainAnnotations(v []byte, emptyReason *bool) bool {
 		case audit.AnnotationDecision:
 			return plainText(v)
 		}
+		//nolint:gocritic // a name that ends inside another's, at a dot
 		return name != "" && !strings.HasPrefix(audit.AnnotationDecision, name+".") && !strings.HasPrefix(audit.AnnotationReason, name+".")
 	})
 }

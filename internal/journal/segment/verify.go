@@ -68,7 +68,7 @@ func (f *File) verifyEnds(r *Report) error {
 		return nil
 	}
 	// What another version of this program wrote may be encoded otherwise, so the text decides only with checksum and magic.
-	if string(got[len(footer):]) != string(size32(len(footer)))+parquetMagic || string(got[:len(footer)]) != string(footer) {
+	if string(got[len(footer):]) != string(size32(len(footer)))+parquetMagic || !bytes.Equal(got[:len(footer)], footer) {
 		var m format.FileMetaData
 		var err error
 		func() {

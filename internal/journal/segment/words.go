@@ -290,16 +290,16 @@ func (s *wordSet) slow(raw []byte, start, i int) int {
 		case r == 0x212a: // Kelvin
 			r = 'k'
 		}
-		if r < utf8.RuneSelf && wordClass[byte(r)] == inWord {
-			buf = append(buf, byte(r))
-		} else if r >= utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+		i += n
+		if r >= utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
 			known = false
 			buf = append(buf, '?')
-		} else {
-			i += n
+			continue
+		}
+		if r >= utf8.RuneSelf || wordClass[byte(r)] != inWord {
 			break
 		}
-		i += n
+		buf = append(buf, byte(r))
 	}
 	if known && len(buf) > 0 {
 		s.word(buf)
