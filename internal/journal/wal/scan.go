@@ -85,7 +85,7 @@ type scan struct {
 func (s *scan) frame(at int64) (Frame, *Damage, error) {
 	f, err := parseFrame(s.b[at:], s.salt, at)
 	if err != nil {
-		return Frame{}, s.damaged(at), nil
+		return Frame{}, s.damaged(at), nil //nolint:nilerr // told as damage
 	}
 	if at+int64(f.Size) > int64(len(s.b)) {
 		return Frame{}, &Damage{Path: s.path, Offset: at, Bytes: int64(len(s.b)) - at, Seq: f.Seq, Events: f.Count, Torn: true,

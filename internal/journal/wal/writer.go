@@ -21,7 +21,7 @@ type Writer struct {
 // Create makes a new file in dir for frames from sequence number first on, and makes its name durable.
 func Create(dir string, first uint64) (*Writer, error) {
 	var s [8]byte
-	rand.Read(s[:]) //nolint:errcheck // never fails since Go 1.24
+	rand.Read(s[:]) // never fails
 	salt := binary.LittleEndian.Uint64(s[:])
 	path := filepath.Join(dir, Name(first, salt))
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
