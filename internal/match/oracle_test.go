@@ -108,7 +108,7 @@ func naiveAccepts(p *Pred, s, c string) bool {
 		flags = "(?si)"
 	}
 	quoted := regexp.QuoteMeta(c)
-	pattern := ""
+	var pattern string
 	switch p.Op {
 	case Equal:
 		pattern = "^" + quoted + "$"
