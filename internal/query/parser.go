@@ -259,7 +259,7 @@ func (p *parser) field(t token) (string, *Error) {
 
 // fieldValue reads what follows `field:`.
 func (p *parser) fieldValue(f token, depth int) (match.Expr, *Error) {
-	if any, t := (pattern{"", ""}), p.peek(); slices.Equal(f.segs, any) && slices.Equal(t.segs, any) {
+	if all, t := (pattern{"", ""}), p.peek(); slices.Equal(f.segs, all) && slices.Equal(t.segs, all) {
 		p.i++
 		return match.Const(true), nil
 	}
@@ -363,7 +363,7 @@ func (p *parser) compare(f token) (match.Expr, *Error) {
 	if p.peek().kind == colon {
 		return nil, fail(p.q, t.at, `a time has colons and must be quoted, such as "2026-11-21T10:00:00Z"`)
 	}
-	if _, comparable := match.Compare(v, v); !ok || !comparable {
+	if _, ordered := match.Compare(v, v); !ok || !ordered {
 		return nil, fail(p.q, t.at, `expected a number or a time such as "2026-11-21T10:00:00Z" after %s, found %s`, operator.text, t.name())
 	}
 	if k := p.peek(); (k.kind == word || k.kind == quoted || k.kind == compare) && k.keyword() == "" {
