@@ -95,7 +95,9 @@ func shorten(s string, n int) string {
 		return s
 	}
 	const mark = "…"
-	for n -= len(mark); n > 0 && !utf8.RuneStart(s[n]); n-- {
+	n -= len(mark)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
 	}
 	return s[:n] + mark
 }

@@ -2,6 +2,7 @@
 package native
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -209,7 +210,7 @@ func (e *pathError) Error() string { return fmt.Sprintf("unknown path %q", e.nam
 
 func (l *loader) failPath(n *yaml.Node, what string, err error) {
 	near := ""
-	if p, ok := err.(*pathError); ok {
+	if p, ok := errors.AsType[*pathError](err); ok {
 		near = p.near
 	}
 	l.failNear(n, near, "%s: %v", what, err)

@@ -72,7 +72,7 @@ func patchObject(raw []byte) ([]byte, bool) {
 }
 
 // write puts v at a JSON pointer (RFC 6901). nth tells apart the elements that are appended with "-".
-func (root *node) write(pointer string, v any, nth int) *node {
+func (n *node) write(pointer string, v any, nth int) *node {
 	if pointer == "" {
 		return fromPlain(v)
 	}
@@ -80,7 +80,7 @@ func (root *node) write(pointer string, v any, nth int) *node {
 	if len(keys) > 64 { // real paths have about ten; each level is a map
 		return nil
 	}
-	at := root
+	at := n
 	for i, k := range keys {
 		k = strings.ReplaceAll(strings.ReplaceAll(k, "~1", "/"), "~0", "~")
 		if k == "-" {
@@ -103,7 +103,7 @@ func (root *node) write(pointer string, v any, nth int) *node {
 		}
 		at = next
 	}
-	return root
+	return n
 }
 
 // fromPlain makes one level of a decoded value writable.
