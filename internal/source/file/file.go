@@ -226,6 +226,6 @@ func (s *Source) close() {
 func (s *Source) once(key, msg string, err error) {
 	if !s.said[key] {
 		s.said[key] = true
-		s.cfg.Logger.Warn(msg, "err", err)
+		s.cfg.Logger.Warn(msg, "err", err) //nolint:sloglint // its callers hand in literals
 	}
 }

@@ -63,7 +63,7 @@ func (s *Source) open(t *tail) bool {
 	}
 	t.f, t.size, t.mtime = f, fi.Size(), fi.ModTime()
 	s.opened++
-	ready := false
+	var ready bool
 	if lines.Sniff(magic[:]) == lines.Plain {
 		ready = s.openPlain(t)
 	} else {

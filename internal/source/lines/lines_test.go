@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -262,7 +261,7 @@ func FuzzReader(f *testing.F) {
 			back = append(back, b[l.Start:l.Start+l.Size]...)
 		}
 		if !bytes.Equal(b, back) {
-			t.Fatal(fmt.Sprintf("%q became %q", b, back))
+			t.Fatalf("%q became %q", b, back)
 		}
 	})
 }

@@ -188,7 +188,7 @@ func (h *harness) wait(what string, ok func() bool) {
 		case <-h.changed:
 		case <-deadline:
 			h.mu.Lock()
-			defer h.mu.Unlock()
+			defer h.mu.Unlock() //nolint:gocritic // Fatalf ends the test, and the loop
 			h.t.Fatalf("waited in vain for %s: %d written, %d acknowledged, %d rejected, %d calls of emit",
 				what, len(h.written), len(h.got), len(h.rejected), h.calls)
 		}

@@ -120,7 +120,7 @@ func (s *Source) Run(ctx context.Context, emit source.Emit) error {
 	t := time.NewTimer(closePatience)
 	defer t.Stop()
 	select {
-	case <-read:
+	case <-read: //nolint:errcheck // of a stream that was closed under its reader
 	case <-t.C: // a terminal cannot be closed under a reader; the process is about to end
 	}
 	return nil

@@ -128,13 +128,13 @@ func run(t testing.TB, s *Source, emit source.Emit) (stop func()) {
 		})
 	}
 	t.Cleanup(stop)
-	for { // Run has begun once requests are admitted
+	for range time.Tick(time.Millisecond) { // Run has begun once requests are admitted
 		if _, ok := s.begin(); ok {
 			s.busy.Done()
-			return stop
+			break
 		}
-		time.Sleep(time.Millisecond)
 	}
+	return stop
 }
 
 // store is an emit that remembers.

@@ -137,7 +137,7 @@ func (s *Source) Run(ctx context.Context, emit source.Emit) error {
 	case <-ctx.Done():
 	}
 	s.drain(srv)
-	<-served
+	<-served //nolint:errcheck // http.ErrServerClosed
 	return nil
 }
 

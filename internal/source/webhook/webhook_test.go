@@ -408,8 +408,10 @@ func TestDrain(t *testing.T) {
 			stopped := make(chan struct{})
 			go func() { stop(); close(stopped) }()
 			if finishes {
-				for do(s, "POST", "/", strings.NewReader(list())).Code != 503 { // the end has begun
-					time.Sleep(time.Millisecond)
+				for range time.Tick(time.Millisecond) {
+					if do(s, "POST", "/", strings.NewReader(list())).Code == 503 { // the end has begun
+						break
+					}
 				}
 				close(gate)
 			}
