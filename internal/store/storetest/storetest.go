@@ -224,7 +224,7 @@ func yieldError(t *testing.T, s store.Searcher) {
 		}
 		return nil
 	})
-	if err != stop || n != 5 {
+	if !errors.Is(err, stop) || n != 5 {
 		t.Errorf("Search ended with %v after %d results", err, n)
 	}
 }
