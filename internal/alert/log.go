@@ -22,6 +22,7 @@ func (l *Log) Notify(ctx context.Context, findings []Finding) error {
 		if rank(f.Severity) >= rank(finding.High) {
 			level = slog.LevelWarn
 		}
+		//nolint:sloglint // the finding's message is what the line is there for
 		l.logger.LogAttrs(ctx, level, f.Message, slog.String("rule", f.Rule), slog.String("severity", string(f.Severity)),
 			slog.String("cluster", f.Cluster), slog.String("user", f.User), slog.String("audit_id", f.AuditID),
 			slog.Time("event_time", f.Time), slog.String("finding", f.ID))

@@ -131,13 +131,13 @@ func (p *Pump) Run(ctx context.Context) error {
 	for {
 		recs, err := p.o.Reader.Next(ctx)
 		if len(recs) > 0 && p.batch(ctx, recs) != nil {
-			return nil // only the end of ctx stops a delivery
+			return nil //nolint:nilerr // only the end of ctx stops a delivery
 		}
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil && ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the error is that end
 		case err != nil:
 			return fmt.Errorf("cannot read findings for %s: %w", p.o.Name, err)
 		}

@@ -95,10 +95,12 @@ func (d *Detector) Run(ctx context.Context) error {
 }
 
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 func (d *Detector) batch(ctx context.Context, recs []audit.Record) error {

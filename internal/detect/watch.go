@@ -26,7 +26,7 @@ func (r *Rules) Watch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot watch rule folders: %w", err)
 	}
-	defer w.Close()
+	defer w.Close() //nolint:errcheck // nothing was written
 	r.scan(w)
 	tick := time.NewTicker(rescan)
 	defer tick.Stop()
