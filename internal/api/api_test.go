@@ -305,7 +305,7 @@ func (f *fixture) lines(t *testing.T, path string) (*bufio.Reader, func()) {
 	t.Helper()
 	req, _ := http.NewRequest("GET", f.URL+path, nil)
 	req.Header.Set("Authorization", "Bearer "+f.read)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := f.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

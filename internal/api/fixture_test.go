@@ -205,7 +205,6 @@ func start(t *testing.T, change func(*Options)) *fixture {
 		f.api.Close()
 		f.Server.CloseClientConnections()
 		f.Server.Close()
-		http.DefaultClient.CloseIdleConnections()
 	})
 	return f
 }
@@ -222,7 +221,7 @@ func (f *fixture) do(t *testing.T, method, path, token, body string, h ...string
 	for i := 0; i < len(h); i += 2 {
 		req.Header.Set(h[i], h[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := f.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

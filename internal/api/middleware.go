@@ -140,7 +140,7 @@ func (a *API) recovered(c *call) {
 	if p == nil {
 		return
 	}
-	if p == http.ErrAbortHandler {
+	if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares what was thrown the same way
 		if c.w.code == 0 {
 			c.w.code = 499
 		}

@@ -81,7 +81,7 @@ func (a *API) tail(c *call, set Set) error {
 	sent, err := a.pump(c, buf, ended)
 	cancel()
 	if !errors.Is(err, errTailEnded) {
-		<-ended
+		<-ended //nolint:errcheck // the client has been told already, or is gone
 	}
 	a.record(c, q, store.Stats{Matched: sent}, nil)
 	return nil // what there was to say was said in the stream
