@@ -141,7 +141,7 @@ func (b *browser) wait(what, condition string) {
 		if err := b.try("POST", "/execute/sync", map[string]any{"script": "return Boolean(" + condition + ")", "args": []any{}}, &ok); err == nil && ok {
 			return
 		}
-		time.Sleep(30 * time.Millisecond) // another process's state: there is nothing to wait on
+		time.Sleep(30 * time.Millisecond) //nolint:forbidigo // another process's state: there is nothing to wait on
 	}
 	b.screenshot("failed")
 	b.t.Fatalf("waited in vain: %s; the page shows: %.2000v", what, b.js("return document.body.innerText"))
