@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"whodunit/internal/audit"
 	"whodunit/internal/query"
 	"whodunit/internal/store"
+	"whodunit/internal/store/wire"
 )
 
 func (c *cmdline) queryCmd() *cobra.Command {
@@ -69,7 +71,16 @@ func (c *cmdline) ask(t *target, q string, f func(o *opened, sq store.Query) err
 		return err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
-	return f(o, store.Query{Expr: e, From: r.From, To: r.To})
+	return loginHint(f(o, store.Query{Expr: e, From: r.From, To: r.To}))
+}
+
+// loginHint adds to a server's refusal what the command line offers against it.
+func loginHint(err error) error {
+	var p *wire.Problem
+	if errors.As(err, &p) && p.Status == http.StatusUnauthorized {
+		return fmt.Errorf("%w; give a token with --token-file, or log in with --user", err)
+	}
+	return err
 }
 
 func (c *cmdline) search(ctx context.Context, t *target, q, form string, limit int) error {

@@ -99,7 +99,7 @@ func (c *cmdline) eachJournal(data, form string, check bool, f func(dir string) 
 			fmt.Fprintf(c.Out, "%s\n", b)
 			continue
 		}
-		c.showJournal(got)
+		c.showJournal(got, check)
 	}
 	if bad {
 		return errProblems
@@ -159,13 +159,16 @@ func (c *cmdline) more(file string, rest []journal.Problem) {
 	fmt.Fprintln(c.Out)
 }
 
-func (c *cmdline) showJournal(got any) {
+func (c *cmdline) showJournal(got any, check bool) {
 	switch j := got.(type) {
 	case *journal.Report:
 		fmt.Fprintf(c.Out, "%s: %d events readable in %d segments and %d WAL files\n", printable(j.Dir, false), j.Events, j.Segments, j.WALFiles)
 		c.showProblems(j.Problems)
-		if len(j.Problems) == 0 {
+		switch {
+		case len(j.Problems) == 0:
 			fmt.Fprintln(c.Out, "  nothing is damaged or missing")
+		case j.OK() && check:
+			fmt.Fprintln(c.Out, "  no event is lost; repair mends it")
 		}
 	case journal.Info:
 		when := func(micros int64) string {

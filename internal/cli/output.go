@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -166,15 +167,18 @@ func (p *printer) yaml(r *audit.Record) error {
 		return fmt.Errorf("cannot write event %s as YAML: %w", printable(r.Event.AuditID, false), err)
 	}
 	plain(&n)
-	out, err := yaml.Marshal(&n)
-	if err != nil {
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := errors.Join(enc.Encode(&n), enc.Close()); err != nil {
 		return fmt.Errorf("cannot write event %s as YAML: %w", printable(r.Event.AuditID, false), err)
 	}
+	out := b.Bytes()
 	if p.tty {
 		out = []byte(printable(string(out), true))
 	}
 	p.w.WriteString("---\n")
-	_, err = p.w.Write(out)
+	_, err := p.w.Write(out)
 	return err
 }
 

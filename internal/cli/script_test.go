@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +41,8 @@ const patience = 30 * time.Second
 //	pack IN OUT             compresses by OUT's ending, .gz or .zst
 //	damage GLOB OFFSET      changes a byte of the only file that matches; a negative offset counts from the end
 //	post URL CA TOKEN FILE  sends a file's events as an API server's webhook does; all three may hold $VARs
+//	expand FILE...          replaces ${VAR}s in files
+//	signal NAME PIDFILE     sends TERM, INT or HUP to a process
 //	lines FILE N            the file has N lines; stdout is a file, too
 //
 // $PORT1 to $PORT4 are free ports.
@@ -64,6 +67,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "until": until, "await": await, "capture": capture, "pack": pack, "damage": damage, "post": post, "lines": lines,
+			"expand": expand, "signal": sendSignal,
 		},
 	})
 }
@@ -196,4 +200,22 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 	if n := strings.Count(ts.ReadFile(args[0]), "\n"); fmt.Sprint(n) != args[1] {
 		ts.Fatalf("%s has %d lines, want %s", args[0], n, args[1])
 	}
+}
+
+func expand(ts *testscript.TestScript, neg bool, args []string) {
+	want(ts, neg, args, 1, "expand FILE...")
+	for _, name := range args {
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(os.Expand(ts.ReadFile(name), ts.Getenv)), 0o600))
+	}
+}
+
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	want(ts, neg, args, 2, "signal NAME PIDFILE")
+	sig, ok := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}[args[0]]
+	if !ok {
+		ts.Fatalf("unknown signal %s", args[0])
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, sig))
 }
