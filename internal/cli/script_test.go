@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"crypto/tls"
@@ -41,6 +40,8 @@ const patience = 30 * time.Second
 //	pack IN OUT             compresses by OUT's ending, .gz or .zst
 //	damage GLOB OFFSET      changes a byte of the only file that matches; a negative offset counts from the end
 //	post URL CA TOKEN FILE  sends a file's events as an API server's webhook does; all three may hold $VARs
+//	poke OUT REGEXP URL CA TOKEN FILE
+//	                        posts again and again, ${N} in FILE counting up, until the file OUT matches
 //	expand FILE...          replaces ${VAR}s in files
 //	signal NAME PIDFILE     sends TERM, INT or HUP to a process
 //	lines FILE N            the file has N lines; stdout is a file, too
@@ -67,7 +68,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "until": until, "await": await, "capture": capture, "pack": pack, "damage": damage, "post": post, "lines": lines,
-			"expand": expand, "signal": sendSignal,
+			"expand": expand, "poke": poke, "signal": sendSignal,
 		},
 	})
 }
@@ -175,18 +176,33 @@ func damage(ts *testscript.TestScript, neg bool, args []string) {
 
 func post(ts *testscript.TestScript, neg bool, args []string) {
 	want(ts, neg, args, 4, "post URL CA TOKEN FILE")
+	send(ts, args[0], ts.ReadFile(args[1]), args[2], ts.ReadFile(args[3]))
+}
+
+// poke is for what takes an unknown time to begin listening.
+func poke(ts *testscript.TestScript, neg bool, args []string) {
+	want(ts, neg, args, 6, "poke OUT REGEXP URL CA TOKEN FILE")
+	re := regexp.MustCompile("(?m)" + args[1])
+	ca, events, n := ts.ReadFile(args[3]), ts.ReadFile(args[5]), 0
+	poll(ts, args[1]+" in "+args[0], func() bool {
+		n++
+		send(ts, args[2], ca, args[4], strings.ReplaceAll(events, "${N}", strconv.Itoa(n)))
+		b, _ := os.ReadFile(ts.MkAbs(args[0])) // it may not be there yet
+		return re.Match(b)
+	})
+}
+
+// send posts events, one a line, as an EventList.
+func send(ts *testscript.TestScript, url, ca, token, events string) {
 	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM([]byte(ts.ReadFile(args[1])))
+	pool.AppendCertsFromPEM([]byte(ca))
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool}}}
-	var items []string
-	for s := bufio.NewScanner(strings.NewReader(ts.ReadFile(args[3]))); s.Scan(); {
-		items = append(items, s.Text())
-	}
-	body := `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[` + strings.Join(items, ",") + `]}`
-	req, err := http.NewRequest(http.MethodPost, args[0], strings.NewReader(body))
+	items := strings.ReplaceAll(strings.TrimSpace(events), "\n", ",")
+	body := `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[` + items + `]}`
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 	ts.Check(err)
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+args[2])
+	req.Header.Set("Authorization", "Bearer "+token)
 	resp, err := client.Do(req)
 	ts.Check(err)
 	defer resp.Body.Close()
