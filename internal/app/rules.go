@@ -127,18 +127,19 @@ func (a *App) watchRules(ctx context.Context) error {
 		a.mu.Unlock()
 		ended := make(chan error, 1)
 		go func() { ended <- r.Watch(wctx) }()
+		var err error
 		select {
-		case err := <-ended:
-			stop()
-			if err != nil {
-				return err
-			}
+		case err = <-ended:
 		case <-a.rulesChanged:
 			stop()
-			<-ended
+			err = <-ended
 		case <-ctx.Done():
 			stop()
-			<-ended
+			err = <-ended
+		}
+		stop()
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -128,7 +128,7 @@ func (a *App) tls(name string, c config.TLS, clients *x509.CertPool) (*tls.Confi
 }
 
 func listen(addr, field string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr) // which is at once
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen (%s): %w", field, err)
 	}
