@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -39,7 +40,7 @@ func ask(ctx context.Context, data string, c *corpus) (asking, error) {
 	if err != nil {
 		return asking{}, err
 	}
-	defer j.Close()
+	defer j.Close() //nolint:errcheck // what it held is measured and thrown away
 	if err := j.Seal(ctx); err != nil {
 		return asking{}, err
 	}
@@ -143,10 +144,9 @@ func folderSize(dir string) (int64, error) {
 
 // acknowledging is how long single events wait for their answer, beside the disk's own time.
 type acknowledging struct {
-	rate                 int
-	p50, p99, fsync50    time.Duration
-	fsync99, fsync99Busy time.Duration
-	n                    int
+	rate, n          int
+	p50, p99         time.Duration
+	fsync50, fsync99 time.Duration
 }
 
 // acknowledge sends single events at a steady rate, as blocking mode does, and measures the disk's fsync of the same size before
@@ -178,14 +178,14 @@ func acknowledge(ctx context.Context, o options, c *corpus, data string) (a ackn
 			mu.Lock()
 			defer mu.Unlock()
 			if took = append(took, d); err != nil || code != http.StatusOK {
-				failed = fmt.Errorf("answer %d: %w", code, err)
+				failed = fmt.Errorf("answer %d: %v", code, err)
 			}
 		})
 	}
 	tick.Stop()
 	wg.Wait()
 	if err := s.stop(); err != nil || failed != nil {
-		return a, fmt.Errorf("%w %w", err, failed)
+		return a, errors.Join(err, failed)
 	}
 	after, err := fsyncs(data, 1000)
 	if err != nil {
@@ -204,7 +204,7 @@ func fsyncs(dir string, n int) ([]time.Duration, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) //nolint:errcheck // its folder is removed
 	defer f.Close()
 	var took []time.Duration
 	piece := make([]byte, 1500)

@@ -32,10 +32,10 @@ func main() {
 	flag.IntVar(&o.seconds, "seconds", 20, "how long that is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
+	err := run(ctx, o)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		stop()
 		os.Exit(1)
 	}
 }
@@ -55,7 +55,7 @@ func run(ctx context.Context, o options) error {
 		if dir, err = os.MkdirTemp("", "whodunit-bench-"); err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder left behind harms nobody
 	}
 	c, err := loadCorpus(o.corpus)
 	if err != nil {

@@ -42,8 +42,8 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 }
 func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
@@ -53,11 +53,11 @@ func freePort() (int, error) {
 
 // start runs the program on plain HTTP on loopback, so that the figures are those of the program and not of TLS.
 func start(ctx context.Context, o options, data string, detect bool) (*server, error) {
-	a, err := freePort()
+	a, err := freePort(ctx)
 	if err != nil {
 		return nil, err
 	}
-	b, err := freePort()
+	b, err := freePort(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -89,16 +89,8 @@ alerts: {log: false}
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if resp, err := http.Get(s.api + "/readyz"); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				break
-			}
-		}
-		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("the server did not start: %s", s.out)
-		}
+	if err := s.wait(ctx); err != nil {
+		return nil, err
 	}
 	m := regexp.MustCompile(`webhook token\s+(\S+)`).FindStringSubmatch(s.out.String())
 	if m == nil {
@@ -106,6 +98,28 @@ alerts: {log: false}
 	}
 	s.token = m[1]
 	return s, nil
+}
+
+// wait returns when the server is ready.
+func (s *server) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.api+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	for range time.Tick(50 * time.Millisecond) {
+		if resp, err := s.client.Do(req); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("the server did not start: %s", s.out)
+		}
+	}
+	return nil
 }
 
 func (s *server) stop() error {
@@ -202,10 +216,7 @@ type ingestion struct {
 	events          int
 	wall, cpu       time.Duration
 	rss             int64
-	raw, disk       int64
 	retried         int64
-	segments        int
-	caughtUp        bool
 	perCore, perSec float64
 }
 
@@ -219,8 +230,9 @@ func ingest(ctx context.Context, o options, c *corpus, data string, detect bool)
 		return in, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	begin, cpu0 := time.Now(), time.Duration(0)
-	if cpu0, err = s.cpu(); err != nil {
+	begin := time.Now()
+	cpu0, err := s.cpu()
+	if err != nil {
 		return in, err
 	}
 	var next, retried atomic.Int64
@@ -243,11 +255,11 @@ func ingest(ctx context.Context, o options, c *corpus, data string, detect bool)
 						break
 					}
 					if err != nil || code != http.StatusTooManyRequests && code != http.StatusServiceUnavailable {
-						errs <- fmt.Errorf("answer %d: %w", code, err)
+						errs <- fmt.Errorf("answer %d: %v", code, err)
 						return
 					}
 					retried.Add(1)
-					time.Sleep(20 * time.Millisecond)
+					time.Sleep(20 * time.Millisecond) //nolint:forbidigo // as an API server waits before it sends again
 				}
 			}
 		})
@@ -258,7 +270,8 @@ func ingest(ctx context.Context, o options, c *corpus, data string, detect bool)
 		return in, err
 	default:
 	}
-	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	deadline := time.Now().Add(5 * time.Minute)
+	for range time.Tick(100 * time.Millisecond) {
 		n, unsealed, lag, err := s.status(ctx)
 		if err != nil {
 			return in, err
