@@ -68,6 +68,32 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
+func TestResetPassword(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	a := open(t, dir, c)
+	first, err := a.Bootstrap()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := a.ResetPassword("admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, dir, c)
+	if who, err := again.verify(t.Context(), "192.0.2.1", "admin", fresh); err != nil || !who.Can(ScopeAdmin) {
+		t.Errorf("the new password: %v, %v", who, err)
+	}
+	if _, err := again.verify(t.Context(), "192.0.2.1", "admin", first.Password); err == nil {
+		t.Error("the old password still works")
+	}
+	if _, err := again.CheckToken(first.IngestToken); err != nil {
+		t.Errorf("the webhook's token is gone: %v", err)
+	}
+	if _, err := a.ResetPassword("nobody"); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+}
+
 func TestTokens(t *testing.T) {
 	dir, c := t.TempDir(), newClock()
 	a := open(t, dir, c)

@@ -117,6 +117,25 @@ func (a *Auth) SetPassword(name, password string, scopes []Scope) error {
 	return err
 }
 
+// ResetPassword replaces the password of a user who is there by a new one of about 100 bits and returns it; scopes stay, sessions end.
+func (a *Auth) ResetPassword(name string) (string, error) {
+	a.mu.Lock()
+	i := slices.IndexFunc(a.f.Users, func(u user) bool { return u.Name == name })
+	var scopes []Scope
+	if i >= 0 {
+		scopes = slices.Clone(a.f.Users[i].Scopes)
+	}
+	a.mu.Unlock()
+	if i < 0 {
+		return "", fmt.Errorf("user %.64q: %w", name, ErrNotFound)
+	}
+	password, err := a.readablePassword()
+	if err != nil {
+		return "", err
+	}
+	return password, a.SetPassword(name, password, scopes)
+}
+
 // DeleteUser removes a user and ends their sessions.
 func (a *Auth) DeleteUser(name string) error {
 	err := a.change(func(f *file) error {
