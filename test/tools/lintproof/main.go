@@ -70,6 +70,7 @@ func allowed() []edge {
 		{"internal/source/webhook", "internal/source/lines"},
 		{"internal/store/file", "internal/source/lines"},
 		{"internal/store/remote", "internal/store/wire"},
+		{"internal/store/remote", "internal/auth/certs"},
 		{"internal/api", "internal/store/wire"},
 		{"internal/explain", "internal/store"},
 		{"internal/detect", "internal/rule"},
