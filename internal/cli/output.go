@@ -22,27 +22,25 @@ import (
 	"golang.org/x/term"
 
 	"whodunit/internal/audit"
+	"whodunit/internal/explain"
 	"whodunit/internal/store"
 )
 
-// printable makes hostile text safe for a terminal: what is not printable is shown escaped. lines keeps newlines.
+// printable makes hostile text safe for a terminal: what is not printable is shown escaped. lines keeps newlines and tabs.
 func printable(s string, lines bool) string {
-	ok := func(r rune) bool {
-		return unicode.IsPrint(r) && r != unicode.ReplacementChar || lines && (r == '\n' || r == '\t')
-	}
-	if strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0 {
-		return s
+	if !lines {
+		return explain.Sanitize(s)
 	}
 	var b strings.Builder
-	for _, r := range s {
-		if ok(r) {
-			b.WriteRune(r)
-		} else {
-			q := strconv.QuoteRune(r)
-			b.WriteString(q[1 : len(q)-1])
+	for {
+		n := strings.IndexAny(s, "\n\t")
+		if n < 0 {
+			return b.String() + explain.Sanitize(s)
 		}
+		b.WriteString(explain.Sanitize(s[:n]))
+		b.WriteByte(s[n])
+		s = s[n+1:]
 	}
-	return b.String()
 }
 
 // outFlag adds -o with the given forms, the first being the default.
