@@ -31,9 +31,10 @@ func (a *App) makeServer() error {
 	if err != nil {
 		return err
 	}
+	asked := segmentstore.Options{CacheBytes: 32 << 20, Metrics: segmentstore.NewMetrics(a.reg)}
 	a.api, err = api.New(api.Options{
-		Events:   api.Set{Search: segmentstore.New(a.events, segmentstore.Options{CacheBytes: 32 << 20}), Tail: tailer{a.events}},
-		Findings: api.Set{Search: segmentstore.New(a.findings, segmentstore.Options{CacheBytes: 32 << 20}), Tail: tailer{a.findings}},
+		Events:   api.Set{Search: segmentstore.New(a.events, asked), Tail: tailer{a.events}},
+		Findings: api.Set{Search: segmentstore.New(a.findings, asked), Tail: tailer{a.findings}},
 		Language: api.Language{Parse: query.Parse, Time: query.ParseTime, Path: query.Path},
 		Auth:     a.auth, Rules: a.ruleList, Version: a.o.Version, Status: a.status,
 		Ready:   []api.Check{{Name: "journal", Ready: a.journalReady}, {Name: "sources", Ready: a.sourcesReady}},

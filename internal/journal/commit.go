@@ -417,11 +417,14 @@ func (j *Journal) refusal() string {
 		reason = "journal.max_size is reached"
 	}
 	if reason != j.fullReason {
-		if reason != "" {
-			j.o.Log.Error("no events are taken until there is room; sources hold and retry", "reason", reason)
-			j.wake()
-		} else {
+		switch {
+		case reason == "":
 			j.o.Log.Info("events are taken again")
+		case j.fullReason == "": // its figures change with every look: once is enough
+			j.o.Log.Error("no events are taken until there is room; sources hold and retry", "reason", reason)
+		}
+		if reason != "" {
+			j.wake()
 		}
 	}
 	j.fullReason = reason
