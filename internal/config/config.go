@@ -157,7 +157,7 @@ type Retention struct {
 
 // Rules says what to detect.
 type Rules struct {
-	// Directories or files of rules: native, Falco, Sigma, Parseable or label rules, told apart by their content.
+	// Directories or files of rules: see rules.md.
 	Paths []string `yaml:"paths" reload:"live" example:"[/etc/whodunit/rules]"`
 
 	// Load the rules that come with whodunit.
@@ -181,7 +181,7 @@ type AlertWebhook struct {
 	// A file with a bearer token, read again when it changes. ${NAME} is replaced by the environment variable.
 	TokenFile string `yaml:"token_file" example:"${CREDENTIALS_DIRECTORY}/alert-token"`
 
-	// A file with the key for a signature over the body (HMAC-SHA256, header Whodunit-Signature). ${NAME} as above.
+	// A file with the key for a signature over the body (HMAC-SHA256, header X-Whodunit-Signature). ${NAME} as above.
 	HMACSecretFile string `yaml:"hmac_secret_file" example:"/etc/whodunit/alert-hmac"`
 
 	// Give up one attempt after this time.
