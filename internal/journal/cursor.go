@@ -34,7 +34,8 @@ type cursorFile struct {
 	Next    uint64 `json:"next"`
 }
 
-// Cursor opens the named cursor. One that does not exist begins at start, or behind the newest event where start is 0.
+// Cursor opens the named cursor. One that does not exist begins at start, or behind the newest event where start is 0; one
+// whose file is damaged, at the oldest event.
 func (j *Journal) Cursor(name string, start uint64) (*Cursor, error) {
 	if !cursorName.MatchString(name) {
 		return nil, fmt.Errorf("cannot open cursor %q: a name has lower-case letters, digits, dots, dashes", name)
@@ -51,7 +52,9 @@ func (j *Journal) Cursor(name string, start uint64) (*Cursor, error) {
 	next, err := readCursor(c.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = c.write(c.next)
+		err = c.begin()
+	case errors.Is(err, errCursor):
+		err = c.reset(err)
 	case err == nil:
 		c.next, c.written = min(next, j.next), next
 	}
@@ -62,14 +65,45 @@ func (j *Journal) Cursor(name string, start uint64) (*Cursor, error) {
 	return c, nil
 }
 
+// begin makes the place of a new cursor durable; on a full disk Save does it later.
+func (c *Cursor) begin() error {
+	err := c.write(c.next)
+	if fullDisk(err) {
+		c.j.o.Log.Warn("cannot write cursor yet", "err", err)
+		return nil
+	}
+	return err
+}
+
+// reset begins at the oldest event again: its reader gets events twice, which it must bear anyway, but misses none.
+func (c *Cursor) reset(cause error) error {
+	to := filepath.Join(c.j.dir, "quarantine", filepath.Base(c.path))
+	if err := os.Rename(c.path, to); err != nil {
+		return fmt.Errorf("cannot set damaged cursor aside: %w", err)
+	}
+	c.j.m.resets.WithLabelValues(c.name).Inc()
+	c.j.o.Log.Error("cursor is damaged; its reader begins again at the oldest event", "cursor", c.name, "to", to, "err", cause)
+	c.next = 1
+	return c.begin()
+}
+
+// errCursor is wrapped where a cursor's file holds no cursor.
+var errCursor = errors.New("damaged cursor")
+
 func readCursor(path string) (uint64, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0, fmt.Errorf("cannot read cursor: %w", err)
 	}
 	var f cursorFile
-	if err := json.Unmarshal(b, &f); err != nil || f.Version != 1 || f.Next == 0 {
-		return 0, fmt.Errorf("cannot read cursor %s: it is damaged; delete it to begin at the newest event", path)
+	if err := json.Unmarshal(b, &f); err != nil {
+		return 0, fmt.Errorf("%w: %s: %w", errCursor, path, err)
+	}
+	if f.Version > 1 {
+		return 0, fmt.Errorf("cannot read cursor %s: it has version %d, this program reads 1", path, f.Version)
+	}
+	if f.Version != 1 || f.Next == 0 {
+		return 0, fmt.Errorf("%w: %s: it names no place", errCursor, path)
 	}
 	return f.Next, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -378,8 +379,8 @@ func TestRetentionBySizeSaysWhatReadersMiss(t *testing.T) {
 
 func TestRetentionByAgeAndClockJumps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var jump time.Duration
-		now := func() time.Time { return time.Now().Add(jump) }
+		var jumped atomic.Int64 // also read by the maintainer
+		now := func() time.Time { return time.Now().Add(time.Duration(jumped.Load())) }
 		j := open(t, t.TempDir(), Options{RetainAge: time.Minute, Now: now})
 		defer j.Close()
 		mustAppend(t, j, batch(1))
@@ -387,13 +388,14 @@ func TestRetentionByAgeAndClockJumps(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := newClock(now)
-		for _, jump = range []time.Duration{365 * 24 * time.Hour, -365 * 24 * time.Hour} {
+		for _, jump := range []time.Duration{365 * 24 * time.Hour, -365 * 24 * time.Hour} {
+			jumped.Store(int64(jump))
 			if err := j.retire(c); err != nil {
 				t.Fatal(err)
 			}
 			want(t, contents(t, j), 1)
 		}
-		jump = 0
+		jumped.Store(0)
 		time.Sleep(2 * time.Minute) // on the bubble's clock
 		if err := j.retire(c); err != nil {
 			t.Fatal(err)

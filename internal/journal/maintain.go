@@ -234,11 +234,13 @@ func mergeRun(segments []*segmentRef, limit int64) []*segmentRef {
 	for i := 0; i+mergeFan <= len(segments); i++ {
 		run := segments[i : i+mergeFan]
 		var sum, largest int64
-		for _, s := range run {
+		gap := false // where a segment was lost; what lies on either side of it is not made to look whole
+		for k, s := range run {
 			n := s.file.Meta().FileBytes
 			sum, largest = sum+n, max(largest, n)
+			gap = gap || k > 0 && s.file.Meta().MinSeq != run[k-1].file.Meta().MaxSeq+1
 		}
-		if sum <= limit && largest <= sum/2 {
+		if !gap && sum <= limit && largest <= sum/2 {
 			return run
 		}
 	}

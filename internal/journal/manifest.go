@@ -47,13 +47,16 @@ func (m manifest) save(dir string) error {
 	return nil
 }
 
-// errManifest says that there is a manifest, but not one to be trusted.
-var errManifest = errors.New("manifest is damaged")
+// errManifest says that there are segments, but no manifest to be trusted.
+var errManifest = errors.New("manifest is damaged or missing")
 
-// loadManifest reads the manifest; a folder without one has an empty journal.
+// loadManifest reads the manifest; a folder with neither a manifest nor segments has an empty journal.
 func loadManifest(dir string) (manifest, error) {
 	b, err := os.ReadFile(filepath.Join(dir, manifestName))
 	if errors.Is(err, fs.ErrNotExist) {
+		if left, _ := filepath.Glob(filepath.Join(dir, "segments", "*.parquet")); len(left) > 0 { // the pattern is good
+			return manifest{}, errManifest
+		}
 		return manifest{Version: manifestVersion}, nil
 	}
 	if err != nil {

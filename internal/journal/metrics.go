@@ -10,7 +10,7 @@ type Metrics struct {
 	syncSeconds                       prometheus.Histogram
 	sealed, sealSeconds               prometheus.Counter
 	merged, retired                   prometheus.Counter
-	overrun                           *prometheus.CounterVec
+	overrun, resets                   *prometheus.CounterVec
 	segments, bytes, headEvents, last prometheus.Gauge
 }
 
@@ -47,6 +47,7 @@ func NewMetrics(reg prometheus.Registerer, name string) *Metrics {
 		merged:      counter("merged_segments_total", "Small segments replaced by merged ones."),
 		retired:     counter("retired_events_total", "Events deleted by retention."),
 		overrun:     vec("cursor_overrun_events_total", "Events deleted by retention or lost before the reader of this cursor had them.", "cursor"),
+		resets:      vec("cursor_resets_total", "Cursors whose file was damaged: their readers began again at the oldest event.", "cursor"),
 		segments:    gauge("segments", "Segments now."),
 		bytes:       gauge("size_bytes", "Bytes on disk now, WAL and segments."),
 		headEvents:  gauge("unsealed_events", "Events that are in the WAL only."),

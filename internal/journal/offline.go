@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/journal/segment"
@@ -17,14 +18,14 @@ import (
 // ErrNoJournal is wrapped where a folder holds no journal.
 var ErrNoJournal = errors.New("no journal here")
 
-// readTries is how often a read-only opening starts again because the process that owns the journal sealed or merged meanwhile.
-const readTries = 10
+// readFor is how long a read-only opening begins again because the process that owns the journal sealed or merged meanwhile.
+const readFor = 5 * time.Second
 
 // OpenReadOnly gives a snapshot of a journal that another process may be writing to, or none. It changes nothing and takes
 // no lock. Memory: the unsealed events stay on disk. The caller closes the snapshot.
 func OpenReadOnly(dir string) (*Snapshot, error) {
 	var err error
-	for range readTries {
+	for start := time.Now(); time.Since(start) < readFor; {
 		var s *Snapshot
 		if s, err = openReadOnly(dir); err == nil {
 			return s, nil
@@ -40,26 +41,24 @@ func OpenReadOnly(dir string) (*Snapshot, error) {
 }
 
 func openReadOnly(dir string) (_ *Snapshot, err error) {
-	paths, err := walPaths(filepath.Join(dir, "wal")) // before the manifest: what is sealed meanwhile is then in both, and told apart
+	files, err := openWALs(dir)
 	if err != nil {
 		return nil, err
 	}
-	m, err := loadManifest(dir)
-	if errors.Is(err, errManifest) {
-		m, err = rebuildManifest(filepath.Join(dir, "segments"))
-	}
+	l, err := openListed(dir)
 	if err != nil {
+		files.release()
 		return nil, err
 	}
 	codec, err := wal.NewCodec(1)
 	if err != nil {
+		files.release()
+		l.close()
 		return nil, err
 	}
-	var release []func()
-	s := &Snapshot{release: func() {
-		for _, f := range release {
-			f()
-		}
+	s := &Snapshot{Segments: l.files, Unreadable: len(l.bad), release: func() {
+		files.release()
+		l.close()
 		codec.Close()
 	}}
 	defer func() {
@@ -67,31 +66,9 @@ func openReadOnly(dir string) (_ *Snapshot, err error) {
 			s.Close()
 		}
 	}()
-	for _, e := range m.Segments {
-		f, err := segment.Open(filepath.Join(dir, "segments", e.File))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		if err != nil {
-			s.Unreadable++
-			continue
-		}
-		release = append(release, func() { _ = f.Close() })
-		s.Segments = append(s.Segments, f)
-	}
-	for i, path := range paths {
-		_, salt, _ := wal.ParseName(path)
-		end := uint64(0)
-		if i+1 < len(paths) {
-			end, _, _ = wal.ParseName(paths[i+1])
-		}
-		file, err := openWAL(path, salt)
-		if err != nil {
-			return nil, err
-		}
-		release = append(release, file.release)
-		_, err = wal.Scan(path, end, func(f wal.Frame, payload []byte) error {
-			if f.Seq <= m.Sealed {
+	for i, file := range files {
+		_, err = wal.ScanFile(file.f, files.end(i), func(f wal.Frame, payload []byte) error {
+			if f.Seq <= l.manifest.Sealed {
 				return nil
 			}
 			records, err := codec.Decode(f, payload)
@@ -147,35 +124,39 @@ func Check(ctx context.Context, dir string, progress func(file string, bytes int
 	if _, err := os.Stat(filepath.Join(dir, "wal")); err != nil {
 		return nil, fmt.Errorf("cannot check %s: %w", dir, ErrNoJournal)
 	}
-	r := &Report{Dir: dir}
-	m, err := loadManifest(dir)
-	if errors.Is(err, errManifest) {
-		r.add(manifestName, 0, false, "%v; the next start makes it anew", err)
-		m, err = rebuildManifest(filepath.Join(dir, "segments"))
+	var err error
+	for start := time.Now(); time.Since(start) < readFor; {
+		var r *Report
+		if r, err = check(ctx, dir, progress); !errors.Is(err, fs.ErrNotExist) {
+			return r, err
+		}
 	}
+	return nil, fmt.Errorf("cannot check %s: %w", dir, err)
+}
+
+func check(ctx context.Context, dir string, progress func(file string, bytes int64)) (*Report, error) {
+	files, err := openWALs(dir)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range m.Segments {
-		if err := r.checkSegment(ctx, filepath.Join(dir, "segments", e.File), e.Meta.Rows); err != nil {
-			return r, err
-		}
-		progress(e.File, e.Meta.FileBytes)
+	defer files.release()
+	l, err := openListed(dir)
+	if err != nil {
+		return nil, err
 	}
-	return r, r.checkWAL(ctx, dir, m.Sealed, progress)
+	defer l.close()
+	r := &Report{Dir: dir}
+	if err := r.checkWAL(ctx, files, l.manifest.Sealed, progress); err != nil {
+		return r, err
+	}
+	return r, errors.Join(l.check(ctx, r, progress), r.checkCursors(dir))
 }
 
-func (r *Report) checkSegment(ctx context.Context, path string, rows int64) error {
+func (r *Report) checkSegment(ctx context.Context, f *segment.File) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.Segments++
-	f, err := segment.Open(path)
-	if err != nil {
-		r.add(path, rows, true, "cannot be read: %v", err)
-		return nil
-	}
-	defer f.Close()
+	path := f.Path()
 	v, err := f.Verify(ctx)
 	if err != nil {
 		return err
@@ -190,11 +171,7 @@ func (r *Report) checkSegment(ctx context.Context, path string, rows int64) erro
 	return nil
 }
 
-func (r *Report) checkWAL(ctx context.Context, dir string, sealed uint64, progress func(string, int64)) error {
-	paths, err := walPaths(filepath.Join(dir, "wal"))
-	if err != nil {
-		return err
-	}
+func (r *Report) checkWAL(ctx context.Context, files walFiles, sealed uint64, progress func(string, int64)) error {
 	codec, err := wal.NewCodec(1)
 	if err != nil {
 		return err
@@ -207,19 +184,16 @@ func (r *Report) checkWAL(ctx context.Context, dir string, sealed uint64, progre
 		}
 		expected = max(expected, seq)
 	}
-	for i, path := range paths {
+	for i, file := range files {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		r.WALFiles++
+		path := file.path
 		first, _, _ := wal.ParseName(path)
-		end := uint64(0)
-		if i+1 < len(paths) {
-			end, _, _ = wal.ParseName(paths[i+1])
-		}
 		gap(path, first)
 		var size int64 = wal.HeaderSize
-		damage, err := wal.Scan(path, end, func(f wal.Frame, payload []byte) error {
+		damage, err := wal.ScanFile(file.f, files.end(i), func(f wal.Frame, payload []byte) error {
 			size += int64(f.Size)
 			if f.Next() <= sealed+1 {
 				return nil
@@ -426,7 +400,9 @@ func InfoReadOnly(dir string) (Info, error) {
 	}
 	for _, p := range cursors {
 		next, err := readCursor(p)
-		if err != nil {
+		if errors.Is(err, errCursor) { // `journal check` says so
+			next = 1
+		} else if err != nil {
 			return in, err
 		}
 		in.Cursors = append(in.Cursors, CursorState{strings.TrimSuffix(filepath.Base(p), ".json"), next, int64(in.LastSeq) + 1 - int64(next)})

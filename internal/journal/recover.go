@@ -41,18 +41,26 @@ func (j *Journal) openSegments() error {
 	dir := filepath.Join(j.dir, "segments")
 	m, err := loadManifest(j.dir)
 	rebuilt := errors.Is(err, errManifest)
+	var unreadable []segmentEntry
 	if rebuilt {
-		j.o.Log.Error("manifest is damaged; it is made anew from the segments", "dir", j.dir)
-		m, err = rebuildManifest(dir)
+		j.o.Log.Error("manifest is damaged or missing; it is made anew from the segments", "dir", j.dir)
+		m, unreadable, err = rebuildManifest(dir)
 	}
 	if err != nil {
 		return err
 	}
 	listed := map[string]bool{}
-	changed := rebuilt
+	changed := rebuilt || len(m.Segments) == 0 // from now on, that there is none is known to be damage
+	for _, e := range unreadable {
+		listed[e.File] = true
+		j.setAside(e, segment.ErrCorrupt)
+	}
 	for _, e := range m.Segments {
 		listed[e.File] = true
 		f, err := segment.Open(filepath.Join(dir, e.File))
+		if outside(err) {
+			return err
+		}
 		if err != nil {
 			changed = true
 			j.setAside(e, err)
@@ -62,7 +70,9 @@ func (j *Journal) openSegments() error {
 	}
 	j.sealed = m.Sealed
 	if changed {
-		if err := j.saveManifest(); err != nil {
+		if err := j.saveManifest(); fullDisk(err) { // the next one that is written says it too
+			j.o.Log.Warn("cannot write manifest yet", "err", err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -79,21 +89,26 @@ func (j *Journal) setAside(e segmentEntry, cause error) {
 }
 
 // rebuildManifest makes a manifest from the files themselves: each says which range it stands for; one that lies within
-// another was merged into it.
-func rebuildManifest(dir string) (manifest, error) {
+// another was merged into it. unreadable are those of which nothing is known but the name; their number of events is
+// that of their range as far as no other has it.
+func rebuildManifest(dir string) (m manifest, unreadable []segmentEntry, err error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
 	if err != nil {
-		return manifest{}, err
+		return m, nil, err
 	}
 	var all []segmentEntry
 	for _, p := range paths {
 		f, err := segment.Open(p)
+		if outside(err) {
+			return m, nil, err
+		}
 		if err != nil {
-			continue // nothing is known of it but its name: it stays, unlisted files are removed only if readable
+			unreadable = append(unreadable, segmentEntry{File: filepath.Base(p)})
+			continue
 		}
 		all = append(all, segmentEntry{filepath.Base(p), f.Meta()})
 		if err := f.Close(); err != nil {
-			return manifest{}, err
+			return m, nil, err
 		}
 	}
 	slices.SortFunc(all, func(a, b segmentEntry) int {
@@ -102,7 +117,6 @@ func rebuildManifest(dir string) (manifest, error) {
 		}
 		return int(int64(b.Meta.MaxSeq) - int64(a.Meta.MaxSeq))
 	})
-	var m manifest
 	for _, e := range all {
 		if e.Meta.MaxSeq <= m.Sealed {
 			continue
@@ -110,7 +124,25 @@ func rebuildManifest(dir string) (manifest, error) {
 		m.Segments = append(m.Segments, e)
 		m.Sealed = e.Meta.MaxSeq
 	}
-	return m, nil
+	for i := range unreadable {
+		unreadable[i].Meta.Rows = m.missing(unreadable[i].File)
+	}
+	return m, unreadable, nil
+}
+
+// missing is how many sequence numbers of the file's name no segment of m stands for. Behind the newest segment the WAL may
+// have them, and says itself what is missing.
+func (m manifest) missing(file string) int64 {
+	var first, last uint64
+	if _, err := fmt.Sscanf(file, "%d-%d", &first, &last); err != nil || first > last {
+		return 0
+	}
+	last = min(last, m.Sealed)
+	n := int64(last) - int64(first) + 1
+	for _, e := range m.Segments {
+		n -= max(0, int64(min(last, e.Meta.MaxSeq))-int64(max(first, e.Meta.MinSeq))+1)
+	}
+	return max(0, n)
 }
 
 // removeUnlisted deletes what a crash left between writing a segment and naming it in the manifest: its events are still in

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 )
 
@@ -37,11 +38,22 @@ func (d Damage) String() string {
 // end or more are void (they were written before a failed sync and written again to the next file); end 0 means no such bound.
 // Memory: one file.
 func Scan(path string, end uint64, yield func(Frame, []byte) error) ([]Damage, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read WAL: %w", err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	return ScanFile(f, end, yield)
+}
+
+// ScanFile is Scan of a file that is open, which it reads from its beginning whatever its offset; its name may be gone.
+func ScanFile(f *os.File, end uint64, yield func(Frame, []byte) error) ([]Damage, error) {
+	path := f.Name()
 	first, salt, ok := ParseName(path)
 	if !ok {
 		return nil, fmt.Errorf("cannot read WAL %s: the name is no WAL file's", path)
 	}
-	b, err := os.ReadFile(path)
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, math.MaxInt64))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read WAL: %w", err)
 	}
