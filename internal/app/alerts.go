@@ -45,8 +45,12 @@ func (a *App) receivers(c config.Alerts) []receiver {
 	return out
 }
 
-// notify stops the receivers that run and starts those of c. What a receiver has not had yet it gets from the journal.
+// notify stops the receivers that run and starts those of c. What a receiver has not had yet it gets from the journal. Where one of
+// c is wrong, those that run go on.
 func (a *App) notify(ctx context.Context, c config.Alerts) error {
+	if err := a.tryReceivers(c); err != nil {
+		return err
+	}
 	a.stopNotifying()
 	nctx, cancel := context.WithCancel(ctx)
 	n := &notifying{cancel: cancel}
@@ -103,7 +107,11 @@ func (a *App) stopNotifying() {
 // makeAlerts checks the receivers, so that a wrong one is said at the start.
 func (a *App) makeAlerts() error {
 	a.alertMetrics = alert.NewMetrics(a.reg)
-	for _, r := range a.receivers(a.cfg.Alerts) {
+	return a.tryReceivers(a.cfg.Alerts)
+}
+
+func (a *App) tryReceivers(c config.Alerts) error {
+	for _, r := range a.receivers(c) {
 		n, err := r.make()
 		if err != nil {
 			return err

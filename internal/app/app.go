@@ -70,6 +70,8 @@ type App struct {
 	listener         net.Listener
 	webhookListener  net.Listener
 
+	reloading sync.Mutex // one Reload at a time
+
 	mu      sync.Mutex
 	cfg     config.Config
 	running map[string]string // source: its last error, "" while it runs

@@ -80,8 +80,8 @@ func layers(c config.Rules) ([]detect.Layer, error) {
 			out = append(out, detect.Layer{Name: p, FS: os.DirFS(p), Dir: p})
 			continue
 		}
-		dir, name := filepath.Split(p)
-		out = append(out, detect.Layer{Name: filepath.Clean(dir), FS: oneFile{os.DirFS(filepath.Clean("./" + dir)), name}, Dir: filepath.Clean("./" + dir)})
+		dir := filepath.Dir(p)
+		out = append(out, detect.Layer{Name: dir, FS: oneFile{os.DirFS(dir), filepath.Base(p)}, Dir: dir})
 	}
 	return out, nil
 }
@@ -98,15 +98,14 @@ func (o oneFile) ReadDir(name string) ([]fs.DirEntry, error) {
 	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() != o.name }), err
 }
 
-// setRules takes over other places of rules.
-func (a *App) setRules(old, next config.Config) {
-	if slices.Equal(old.Rules.Paths, next.Rules.Paths) && old.Rules.DefaultPack == next.Rules.DefaultPack {
-		return
+// setRules takes over other places of rules. On an error those in force stay.
+func (a *App) setRules(old, next config.Rules) error {
+	if slices.Equal(old.Paths, next.Paths) && old.DefaultPack == next.DefaultPack {
+		return nil
 	}
-	r, err := a.newRules(next.Rules)
+	r, err := a.newRules(next)
 	if err != nil {
-		a.log.Error("rules are not taken over", "err", err)
-		return
+		return err
 	}
 	a.mu.Lock()
 	a.rules = r
@@ -116,6 +115,7 @@ func (a *App) setRules(old, next config.Config) {
 	case a.rulesChanged <- struct{}{}:
 	default:
 	}
+	return nil
 }
 
 // watchRules watches the folders of the rules in force, and of others when the configuration names others.

@@ -134,8 +134,10 @@ func (a *App) sourcesReady(context.Context) error {
 }
 
 // Reload reads the configuration again and takes over what can change while running: retention and limits, rules, alerts, log
-// level. What needs a restart is said and left as it is. A configuration with an error changes nothing.
+// level. What needs a restart is said and left as it is. A configuration with an error changes nothing. Safe for concurrent use.
 func (a *App) Reload() error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
 	a.mu.Lock()
 	r := a.rules
 	a.mu.Unlock()
@@ -161,12 +163,11 @@ func (a *App) Reload() error {
 			a.log.Info("configuration changed", "field", c.Path)
 		}
 	}
-	a.take(old, next)
-	return nil
+	return a.take(old, next)
 }
 
-// take puts the live parts of next in force.
-func (a *App) take(old, next config.Config) {
+// take puts the live parts of next in force. What fails stays as it is, and the next reload tries it again.
+func (a *App) take(old, next config.Config) error {
 	for _, j := range []*journal.Journal{a.events, a.findings} {
 		var o journal.Options
 		limits(&o, next.Journal)
@@ -175,15 +176,22 @@ func (a *App) take(old, next config.Config) {
 	if a.o.Level != nil {
 		a.o.Level.Set(Level(next.Log.Level))
 	}
+	var alerts error
 	if !reflect.DeepEqual(old.Alerts, next.Alerts) {
-		if err := a.notify(a.restCtx, next.Alerts); err != nil {
-			a.log.Error("alerts are not taken over", "err", err)
+		if alerts = a.notify(a.restCtx, next.Alerts); alerts != nil {
+			a.log.Error("alerts are not taken over", "err", alerts)
+			next.Alerts = old.Alerts
 		}
 	}
-	a.setRules(old, next)
+	rules := a.setRules(old.Rules, next.Rules)
+	if rules != nil {
+		a.log.Error("rules are not taken over", "err", rules)
+		next.Rules = old.Rules
+	}
 	a.mu.Lock()
 	a.cfg.Journal, a.cfg.Alerts, a.cfg.Rules, a.cfg.Log = next.Journal, next.Alerts, next.Rules, next.Log
 	a.mu.Unlock()
+	return errors.Join(alerts, rules)
 }
 
 // watchEvery is how often the configuration's file is looked at.
