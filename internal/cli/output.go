@@ -180,9 +180,17 @@ func (p *printer) yaml(r *audit.Record) error {
 	return err
 }
 
-// plain takes JSON's flow style and quotes off, where YAML does not need them.
+// plain takes JSON's flow style and quotes off, where YAML does not need them: neither this one nor YAML 1.1, in which kubectl and
+// others read yes as a truth value and 12:30 as a number.
 func plain(n *yaml.Node) {
-	n.Style &^= yaml.FlowStyle | yaml.DoubleQuotedStyle
+	n.Style &^= yaml.FlowStyle
+	switch strings.ToLower(n.Value) {
+	case "y", "n", "yes", "no", "on", "off":
+	default:
+		if strings.Trim(n.Value, "0123456789:._+-") != "" || !strings.Contains(n.Value, ":") {
+			n.Style &^= yaml.DoubleQuotedStyle
+		}
+	}
 	for _, c := range n.Content {
 		plain(c)
 	}

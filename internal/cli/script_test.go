@@ -43,7 +43,7 @@ const patience = 30 * time.Second
 //	poke OUT REGEXP URL CA TOKEN FILE
 //	                        posts again and again, ${N} in FILE counting up, until the file OUT matches
 //	expand FILE...          replaces ${VAR}s in files
-//	signal NAME PIDFILE     sends TERM, INT or HUP to a process
+//	signal NAME PIDFILE     sends TERM, INT, HUP or KILL to a process
 //	lines FILE N            the file has N lines; stdout is a file, too
 //
 // $PORT1 to $PORT4 are free ports.
@@ -227,7 +227,7 @@ func expand(ts *testscript.TestScript, neg bool, args []string) {
 
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	want(ts, neg, args, 2, "signal NAME PIDFILE")
-	sig, ok := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}[args[0]]
+	sig, ok := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}[args[0]]
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[0])
 	}
