@@ -2,16 +2,13 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -241,54 +238,5 @@ func (c *cmdline) tokenCmd() *cobra.Command {
 	cmd.Flags().StringVar(&name, "name", "cli", "what the token is for")
 	cmd.Flags().StringSliceVar(&scopes, "scope", []string{"read"}, "what it may do: read, ingest, admin")
 	cmd.Flags().StringVar(&ttl, "expires", "0", "how long it is good for, such as 12h or 90d; 0: until it is deleted")
-	return cmd
-}
-
-func (c *cmdline) webhookConfigCmd() *cobra.Command {
-	var data, server, cluster, tokenFile string
-	cmd := &cobra.Command{
-		Use:   "webhook-config",
-		Short: "Print the kubeconfig for kube-apiserver --audit-webhook-config-file",
-		Long: `The file names this server, its authority (from the data folder) and the webhook token that the first start printed. Put it where the API
-server can read it and start that with --audit-webhook-config-file=FILE --audit-webhook-mode=batch.`,
-		Example: "  whodunit webhook-config --url https://whodunit.example.com:9443 --cluster prod --token-file token > audit-webhook.yaml",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			token, err := config.ReadSecret(tokenFile)
-			if err != nil {
-				return err
-			}
-			ca, err := os.ReadFile(filepath.Join(c.dataDir(data), "tls", "ca.crt"))
-			if err != nil {
-				return fmt.Errorf("cannot read the server's authority: %w", err)
-			}
-			at := strings.TrimRight(server, "/")
-			if cluster != "" {
-				at += "/clusters/" + url.PathEscape(cluster)
-			}
-			fmt.Fprintf(c.Out, `apiVersion: v1
-kind: Config
-clusters:
-- name: whodunit
-  cluster:
-    server: %q
-    certificate-authority-data: %s
-users:
-- name: apiserver
-  user:
-    token: %q
-contexts:
-- name: audit
-  context: {cluster: whodunit, user: apiserver}
-current-context: audit
-`, at, base64.StdEncoding.EncodeToString(ca), token)
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&data, "data", "", "the data folder ($WHODUNIT_DATA)")
-	cmd.Flags().StringVar(&server, "url", "https://127.0.0.1:9443", "where API servers reach the webhook address")
-	cmd.Flags().StringVar(&cluster, "cluster", "", "the cluster's name, if not the configured one")
-	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with the webhook token")
-	_ = cmd.MarkFlagRequired("token-file")
 	return cmd
 }
