@@ -330,17 +330,8 @@ func (j *Journal) writeFrames(group []*pending) ([]wal.Frame, error) {
 	}
 	j.m.syncSeconds.Observe(time.Since(start).Seconds())
 	j.m.walBytes.Add(float64(len(buf)))
+	j.writes("", time.Time{})
 	return frames, nil
-}
-
-func (j *Journal) writeFailure(err error, batches int) error {
-	if fullDisk(err) {
-		j.m.failures.WithLabelValues("disk_full").Add(float64(batches))
-		return fmt.Errorf("cannot append: %w: %w", ErrFull, err)
-	}
-	j.m.failures.WithLabelValues("write").Add(float64(batches))
-	j.o.Log.Error("cannot write journal; sources will deliver again", "err", err)
-	return fmt.Errorf("cannot append: %w", err)
 }
 
 // rollWAL makes sure that there is a writer with room.
@@ -396,49 +387,4 @@ func (j *Journal) addBlock(b *block, records []audit.Record) {
 	}
 	j.blocks = append(j.blocks, b)
 	j.unsealed += b.rawBytes
-}
-
-// refusal says why nothing may be written now, "" if it may.
-func (j *Journal) refusal() string {
-	reason := ""
-	free, err := freeBytes(j.dir)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	switch {
-	case err != nil:
-		j.o.Log.Warn("cannot watch free space", "err", err)
-	case free < j.o.MinFree:
-		reason = fmt.Sprintf("%d MB free on its disk, journal.min_free keeps %d MB for sealing", free>>20, j.o.MinFree>>20)
-	}
-	if reason == "" && j.unsealed > j.o.MaxUnsealed {
-		reason = "sealing is behind"
-	}
-	if reason == "" && j.o.MaxBytes > 0 && j.diskBytes() > j.o.MaxBytes {
-		reason = "journal.max_size is reached"
-	}
-	if reason != j.fullReason {
-		switch {
-		case reason == "":
-			j.o.Log.Info("events are taken again")
-		case j.fullReason == "": // its figures change with every look: once is enough
-			j.o.Log.Error("no events are taken until there is room; sources hold and retry", "reason", reason)
-		}
-		if reason != "" {
-			j.wake()
-		}
-	}
-	j.fullReason = reason
-	return reason
-}
-
-// diskBytes is the size of WAL and segments. j.mu is held.
-func (j *Journal) diskBytes() int64 {
-	var n int64
-	for _, s := range j.segments {
-		n += s.file.Meta().FileBytes
-	}
-	for _, f := range j.files {
-		n += f.size
-	}
-	return n
 }

@@ -163,6 +163,9 @@ func TestRealFullDisk(t *testing.T) {
 		case err == nil:
 			acked = append(acked, id)
 		case errors.Is(err, ErrFull):
+			if j.Info().Full == "" {
+				t.Fatal("nothing says that the disk is full")
+			}
 			if full++; full == 1 {
 				if err := j.Append(context.Background(), batch(id)); err == nil {
 					acked = append(acked, id)

@@ -141,6 +141,7 @@ type Journal struct {
 	closed     bool
 	lost       int64 // events known to be lost, since Open
 	fullReason string
+	failedAt   time.Time // of the last write, if that failed
 }
 
 // segmentRef is one sealed segment. The last to release it closes the file, and deletes it if it was dropped.

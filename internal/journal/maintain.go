@@ -39,6 +39,7 @@ func (j *Journal) maintain(ctx context.Context) {
 				j.o.Log.Info("journal upkeep works again")
 			}
 		}
+		j.look()
 		j.mu.Lock()
 		j.report()
 		j.mu.Unlock()
@@ -161,39 +162,49 @@ func segmentName(first, last uint64) string { return fmt.Sprintf("%020d-%020d.pa
 
 // swapHead puts the new segment in the place of the first n blocks, in the manifest and in memory, and returns the WAL files
 // that hold nothing else.
-func (j *Journal) swapHead(ref *segmentRef, n int, last uint64) ([]*walFile, error) {
+func (j *Journal) swapHead(ref *segmentRef, n int, last uint64) (gone []*walFile, err error) {
+	segments := j.segments
+	if ref != nil {
+		segments = append(slices.Clone(segments), ref)
+	}
+	err = j.install(segments, last, func() {
+		for _, b := range j.blocks[:n] {
+			j.unsealed -= b.rawBytes
+			if b.records != nil {
+				j.cached -= b.rawBytes
+			}
+		}
+		j.blocks = slices.Clone(j.blocks[n:])
+		j.headSince = j.o.Now()
+		var kept []*walFile
+		for _, f := range j.files {
+			if f.last <= last && f != j.wFile {
+				gone = append(gone, f)
+			} else {
+				kept = append(kept, f)
+			}
+		}
+		j.files = kept
+	})
+	if err != nil && ref != nil {
+		err = errors.Join(err, ref.release())
+	}
+	return gone, err
+}
+
+// install puts a list of segments in force: in the manifest first, then in memory, together with what then changes. j.upkeep is held,
+// and so nobody else changes the list; j.mu is not while the disk is waited for, as every Append needs it.
+func (j *Journal) install(segments []*segmentRef, sealed uint64, then func()) error {
+	if err := saveManifest(j.dir, segments, sealed); err != nil {
+		return err
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	oldSegments, oldSealed := j.segments, j.sealed
-	if ref != nil {
-		j.segments = append(slices.Clone(j.segments), ref)
+	j.segments, j.sealed = segments, sealed
+	if then != nil {
+		then()
 	}
-	j.sealed = last
-	if err := j.saveManifest(); err != nil {
-		j.segments, j.sealed = oldSegments, oldSealed
-		if ref != nil {
-			err = errors.Join(err, ref.release())
-		}
-		return nil, err
-	}
-	for _, b := range j.blocks[:n] {
-		j.unsealed -= b.rawBytes
-		if b.records != nil {
-			j.cached -= b.rawBytes
-		}
-	}
-	j.blocks = slices.Clone(j.blocks[n:])
-	j.headSince = j.o.Now()
-	var gone, kept []*walFile
-	for _, f := range j.files {
-		if f.last <= j.sealed && f != j.wFile {
-			gone = append(gone, f)
-		} else {
-			kept = append(kept, f)
-		}
-	}
-	j.files = kept
-	return gone, nil
+	return nil
 }
 
 func (j *Journal) dropWAL(files []*walFile) error {
@@ -262,16 +273,8 @@ func (j *Journal) merge(run []*segmentRef) error {
 		return fmt.Errorf("cannot merge: the segment just written cannot be read: %w", err)
 	}
 	ref := &segmentRef{file: f, refs: 1}
-	j.mu.Lock()
-	old := j.segments
-	at := slices.Index(old, run[0])
-	j.segments = slices.Concat(old[:at], []*segmentRef{ref}, old[at+len(run):])
-	err = j.saveManifest()
-	if err != nil {
-		j.segments = old
-	}
-	j.mu.Unlock()
-	if err != nil {
+	at := slices.Index(j.segments, run[0])
+	if err := j.install(slices.Concat(j.segments[:at], []*segmentRef{ref}, j.segments[at+len(run):]), j.sealed, nil); err != nil {
 		return errors.Join(err, ref.release())
 	}
 	j.m.merged.Add(float64(len(run)))
@@ -308,30 +311,27 @@ func (j *Journal) retire(c *clock) error {
 		size -= m.FileBytes
 		n++
 	}
+	j.mu.Unlock()
 	if n == 0 {
-		j.mu.Unlock()
 		return nil
 	}
 	gone := j.segments[:n]
-	j.segments = slices.Clone(j.segments[n:])
-	err := j.saveManifest()
-	if err != nil {
-		j.segments = slices.Concat(gone, j.segments)
-		j.mu.Unlock()
-		return err
-	}
-	last := gone[n-1].file.Meta().MaxSeq
-	for name, c := range j.cursors {
-		if next := c.Next(); next <= last {
-			j.m.overrun.WithLabelValues(name).Add(float64(last + 1 - next))
-			j.o.Log.Error("retention deleted events that a reader has not had: it is too slow, or retention too short",
-				"cursor", name, "events", last+1-next)
+	err := j.install(slices.Clone(j.segments[n:]), j.sealed, func() {
+		last := gone[n-1].file.Meta().MaxSeq
+		for name, c := range j.cursors {
+			if next := c.Next(); next <= last {
+				j.m.overrun.WithLabelValues(name).Add(float64(last + 1 - next))
+				j.o.Log.Error("retention deleted events that a reader has not had: it is too slow, or retention too short",
+					"cursor", name, "events", last+1-next)
+			}
 		}
+	})
+	if err != nil {
+		return err
 	}
 	for _, s := range gone {
 		j.m.retired.Add(float64(s.file.Meta().Rows))
 	}
-	j.mu.Unlock()
 	return releaseAll(gone, true)
 }
 

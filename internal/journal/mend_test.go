@@ -1,12 +1,17 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -213,4 +218,69 @@ func TestCheckBesideAWriter(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A journal that nobody writes to finds out by itself that there is room again: its server is not ready until then, so nobody would.
+func TestRoomIsFoundWithoutAppend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := open(t, t.TempDir(), Options{MinFree: 1 << 60})
+		if err := j.Append(context.Background(), batch(1)); !errors.Is(err, ErrFull) || j.Info().Full == "" {
+			t.Fatalf("append: %v; full: %q", err, j.Info().Full)
+		}
+		j.mu.Lock()
+		j.o.MinFree = 1 // as if files were deleted
+		j.mu.Unlock()
+		time.Sleep(2 * time.Second) // on the bubble's clock
+		synctest.Wait()
+		if why := j.Info().Full; why != "" {
+			t.Errorf("still %q", why)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Writes that fail are said by Info, and once in the log, until one succeeds, or for a while.
+func TestFailingWritesAreSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		var log bytes.Buffer
+		j := open(t, dir, Options{WALFileBytes: 1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		mustAppend(t, j, batch(1))
+		wal, away := filepath.Join(dir, "wal"), filepath.Join(dir, "away")
+		move := func(from, to string) {
+			t.Helper()
+			if err := os.Rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fail := func(id int) {
+			t.Helper()
+			move(wal, away)
+			for range 10 {
+				if err := j.Append(context.Background(), batch(id)); err == nil || j.Info().Full == "" {
+					t.Fatalf("append: %v; full: %q", err, j.Info().Full)
+				}
+			}
+			move(away, wal)
+		}
+		fail(2)
+		mustAppend(t, j, batch(2))
+		if why := j.Info().Full; why != "" {
+			t.Errorf("still %q", why)
+		}
+		fail(3)
+		time.Sleep(time.Minute) // on the bubble's clock
+		synctest.Wait()
+		if why := j.Info().Full; why != "" {
+			t.Errorf("a minute later still %q", why)
+		}
+		if got := strings.Count(log.String(), "level=ERROR"); got != 2 {
+			t.Errorf("%d errors in the log, want 2:\n%s", got, log.String())
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

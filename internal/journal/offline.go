@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -276,16 +277,9 @@ func (j *Journal) repairSegments(ctx context.Context, r *Report) error {
 }
 
 func (j *Journal) replaceSegment(old, fresh *segmentRef) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	segments := append([]*segmentRef(nil), j.segments...)
-	for i := range segments {
-		if segments[i] == old {
-			segments[i] = fresh
-		}
-	}
-	j.segments = segments
-	if err := j.saveManifest(); err != nil {
+	segments := slices.Clone(j.segments)
+	segments[slices.Index(segments, old)] = fresh
+	if err := j.install(segments, j.sealed, nil); err != nil {
 		return err
 	}
 	if err := segment.Move(old.file.Path(), filepath.Join(j.dir, "quarantine")); err != nil {

@@ -70,7 +70,7 @@ func (j *Journal) openSegments() error {
 	}
 	j.sealed = m.Sealed
 	if changed {
-		if err := j.saveManifest(); fullDisk(err) { // the next one that is written says it too
+		if err := saveManifest(j.dir, j.segments, j.sealed); fullDisk(err) { // the next one that is written says it too
 			j.o.Log.Warn("cannot write manifest yet", "err", err)
 		} else if err != nil {
 			return err
@@ -317,10 +317,10 @@ func (j *Journal) report() {
 	j.m.headEvents.Set(head)
 }
 
-func (j *Journal) saveManifest() error {
-	m := manifest{Sealed: j.sealed}
-	for _, s := range j.segments {
+func saveManifest(dir string, segments []*segmentRef, sealed uint64) error {
+	m := manifest{Sealed: sealed}
+	for _, s := range segments {
 		m.Segments = append(m.Segments, segmentEntry{filepath.Base(s.file.Path()), s.file.Meta()})
 	}
-	return m.save(j.dir)
+	return m.save(dir)
 }
