@@ -107,11 +107,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 // poll calls f until it is true.
 func poll(ts *testscript.TestScript, what string, f func() bool) {
-	for deadline := time.Now().Add(patience); !f(); {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !f(); <-tick.C {
 		if time.Now().After(deadline) {
 			ts.Fatalf("waited in vain for %s", what)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
