@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"sync"
 	"time"
+
+	"whodunit/internal/atomicfile"
 )
 
 // cursorEvery bounds how often a cursor is written: after a crash its user reads at most that much again.
@@ -148,7 +150,7 @@ func (c *Cursor) write(next uint64) error {
 	if err != nil {
 		return fmt.Errorf("cannot write cursor %s: %w", c.name, err)
 	}
-	if err := writeDurably(c.path, append(b, '\n')); err != nil {
+	if err := atomicfile.Write(c.path, 0o600, append(b, '\n')); err != nil {
 		return fmt.Errorf("cannot write cursor %s: %w", c.name, err)
 	}
 	c.written = next

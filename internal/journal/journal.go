@@ -107,7 +107,7 @@ type Journal struct {
 	dir   string
 	o     Options
 	m     *Metrics
-	lock  *os.File
+	lock  *folderLock
 	codec *wal.Codec
 	room  *semaphore.Weighted // bytes in flight
 

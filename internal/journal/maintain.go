@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"whodunit/internal/atomicfile"
 	"whodunit/internal/audit"
 	"whodunit/internal/journal/segment"
 	"whodunit/internal/journal/wal"
@@ -214,7 +215,7 @@ func (j *Journal) dropWAL(files []*walFile) error {
 		f.release()
 	}
 	if len(files) > 0 {
-		errs = append(errs, wal.SyncDir(filepath.Join(j.dir, "wal")))
+		errs = append(errs, atomicfile.SyncDir(filepath.Join(j.dir, "wal")))
 	}
 	return errors.Join(errs...)
 }

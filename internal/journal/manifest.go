@@ -10,8 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"whodunit/internal/atomicfile"
 	"whodunit/internal/journal/segment"
-	"whodunit/internal/journal/wal"
 )
 
 const (
@@ -41,7 +41,7 @@ func (m manifest) save(dir string) error {
 		return fmt.Errorf("cannot write manifest: %w", err)
 	}
 	b = fmt.Appendf(append(b, '\n'), "crc32c:%08x\n", crc32.Checksum(b, castagnoli))
-	if err := writeDurably(filepath.Join(dir, manifestName), b); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, manifestName), 0o600, b); err != nil {
 		return fmt.Errorf("cannot write manifest: %w", err)
 	}
 	return nil
@@ -74,23 +74,4 @@ func loadManifest(dir string) (manifest, error) {
 		return manifest{}, fmt.Errorf("cannot read journal: its manifest has version %d, this program reads %d", m.Version, manifestVersion)
 	}
 	return m, nil
-}
-
-// writeDurably replaces the file at path so that after a crash either the old or the new content is there, whole.
-func writeDurably(path string, b []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(path+".tmp", path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(path+".tmp"))
-	}
-	return wal.SyncDir(filepath.Dir(path))
 }

@@ -284,3 +284,13 @@ func TestFailingWritesAreSaid(t *testing.T) {
 		}
 	})
 }
+
+// Who tidies up and removes LOCK does not let a second process in.
+func TestSecondProcessRefusesWithoutTheLockFile(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, Options{})
+	remove(t, filepath.Join(dir, "LOCK"))
+	if j, err := Open(dir, Options{}); !errors.Is(err, ErrLocked) {
+		t.Fatalf("%v, %v", j, err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"whodunit/internal/atomicfile"
 	"whodunit/internal/audit"
 )
 
@@ -120,7 +121,7 @@ func Remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cannot remove segment: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 // Move puts a segment into another folder of the same file system, under its own name.
@@ -128,5 +129,5 @@ func Move(path, dir string) error {
 	if err := os.Rename(path, filepath.Join(dir, filepath.Base(path))); err != nil {
 		return fmt.Errorf("cannot move segment: %w", err)
 	}
-	return errors.Join(syncDir(dir), syncDir(filepath.Dir(path)))
+	return errors.Join(atomicfile.SyncDir(dir), atomicfile.SyncDir(filepath.Dir(path)))
 }

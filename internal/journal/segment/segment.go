@@ -9,7 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+
+	"whodunit/internal/atomicfile"
 )
 
 // Version is the version of the file form that this package writes.
@@ -51,39 +52,10 @@ func (r *Report) problem(format string, args ...any) {
 	}
 }
 
-// atomically writes path by way of path.tmp: either the whole file is there and on disk, or path is as it was.
-func atomically(path string, write func(*os.File) error) (err error) {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot write segment: %w", err)
+// atomically replaces the segment at path.
+func atomically(path string, write func(*os.File) error) error {
+	if err := atomicfile.WriteFunc(path, 0o600, write); err != nil {
+		return fmt.Errorf("cannot write segment %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(tmp)
-			err = fmt.Errorf("cannot write segment %s: %w", path, err)
-		}
-	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"whodunit/internal/atomicfile"
 )
 
 // Writer appends frames to one file. It is not safe for concurrent use.
@@ -31,7 +33,7 @@ func Create(dir string, first uint64) (*Writer, error) {
 	w := &Writer{f: f, path: path, salt: salt, off: HeaderSize}
 	if _, err = f.Write(fileHeader(first, salt)); err == nil {
 		if err = f.Sync(); err == nil {
-			err = SyncDir(dir)
+			err = atomicfile.SyncDir(dir)
 		}
 	}
 	if err != nil {
@@ -73,15 +75,3 @@ func (w *Writer) Write(frames []byte) error {
 
 // Close closes the file; everything in it is durable already.
 func (w *Writer) Close() error { return w.f.Close() }
-
-// SyncDir makes the names in a folder durable.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("cannot sync folder: %w", err)
-	}
-	if err = d.Sync(); err != nil {
-		err = fmt.Errorf("cannot sync folder %s: %w", dir, err)
-	}
-	return errors.Join(err, d.Close())
-}
