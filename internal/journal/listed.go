@@ -102,6 +102,7 @@ func (l *listed) check(ctx context.Context, r *Report, progress func(file string
 		r.add(b.File, b.Meta.Rows, true, "cannot be read: %v", b.err)
 		progress(b.File, b.Meta.FileBytes)
 	}
+	r.checkGaps(l.manifest.Segments)
 	for _, f := range l.files {
 		if err := r.checkSegment(ctx, f); err != nil {
 			return err
@@ -109,6 +110,15 @@ func (l *listed) check(ctx context.Context, r *Report, progress func(file string
 		progress(filepath.Base(f.Path()), f.Meta().FileBytes)
 	}
 	return nil
+}
+
+// checkGaps notes what earlier damage cost: retention takes the oldest alone, so nothing else leaves a gap.
+func (r *Report) checkGaps(segments []segmentEntry) {
+	for i := 1; i < len(segments); i++ {
+		if last, first := segments[i-1].Meta.MaxSeq, segments[i].Meta.MinSeq; first > last+1 {
+			r.add(segments[i].File, int64(first-last-1), false, "events %d to %d before it were lost earlier", last+1, first-1)
+		}
+	}
 }
 
 // checkCursors reports on the readers' places.

@@ -98,6 +98,10 @@ func TestMergeGoesOnAroundAGap(t *testing.T) {
 		t.Errorf("%d segments, want %d", got, mergeFan-1)
 	}
 	want(t, contents(t, j), 0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
+	r, err := Check(context.Background(), dir, func(string, int64) {})
+	if err != nil || !r.OK() || len(r.Problems) != 1 || r.Problems[0].Events != 1 {
+		t.Errorf("check: %+v, %v", r, err)
+	}
 }
 
 // A segment deleted by hand costs its own events, for readers beside a server too.
