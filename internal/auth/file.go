@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"whodunit/internal/atomicfile"
 )
 
 // fileVersion is the format of auth.json. A newer one is refused, so that an older program does not lose what it cannot read.
@@ -74,38 +76,13 @@ func (a *Auth) change(f func(*file) error) error {
 	if err != nil {
 		return fmt.Errorf("cannot encode users and tokens: %w", err)
 	}
-	if err := writeAtomic(a.path, append(b, '\n')); err != nil {
+	err = os.MkdirAll(filepath.Dir(a.path), 0o700)
+	if err == nil {
+		err = atomicfile.Write(a.path, 0o600, append(b, '\n'))
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write users and tokens: %w", err)
 	}
 	a.f = next
 	return nil
-}
-
-// writeAtomic replaces path by a file of mode 0600: after a crash it is the old one or the new one.
-func writeAtomic(path string, b []byte) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(dir, ".auth-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil // renamed already; the directory's sync is all that is missing
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

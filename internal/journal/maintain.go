@@ -12,7 +12,6 @@ import (
 	"whodunit/internal/atomicfile"
 	"whodunit/internal/audit"
 	"whodunit/internal/journal/segment"
-	"whodunit/internal/journal/wal"
 )
 
 // maintain seals, merges and retires until ctx is done. It is the only goroutine that changes the list of segments.

@@ -181,6 +181,7 @@ func readPEM(file string) ([]byte, error) {
 	return block.Bytes, nil
 }
 
+// write replaces the file. Two listeners may renew at once, so each has a temporary file of its own, which package atomicfile has not.
 func write(file string, mode os.FileMode, kind string, der []byte) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(file), ".tls-*")
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"whodunit/internal/atomicfile"
 )
 
 // markBytes is how much is compared at either end of what was read of a file.
@@ -92,32 +94,15 @@ func loadState(path string) (st *state, fresh bool, err error) {
 }
 
 // write replaces the file at path, all or nothing.
-func (st *state) write(path string) (err error) {
+func (st *state) write(path string) error {
 	b, err := json.Marshal(st)
 	if err != nil {
 		return fmt.Errorf("cannot encode the checkpoint: %w", err)
 	}
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := atomicfile.Write(path, 0o600, b); err != nil {
 		return fmt.Errorf("cannot write the checkpoint: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write the checkpoint: %w", err)
-	}
-	return nil // the folder is not synced: an older checkpoint after a power cut costs reading twice, no more
+	return nil
 }
 
 // prune forgets what was not seen for long.

@@ -59,6 +59,9 @@ func refused() []edge {
 func allowed() []edge {
 	return []edge{
 		{"internal/match", "internal/audit"},
+		{"internal/journal/wal", "internal/atomicfile"},
+		{"internal/auth", "internal/atomicfile"},
+		{"internal/source/file", "internal/atomicfile"},
 		{"internal/journal", "internal/journal/segment"},
 		{"internal/journal", "internal/journal/wal"},
 		{"internal/rule", "internal/finding"},
