@@ -396,7 +396,7 @@ func TestRetentionByAgeAndClockJumps(t *testing.T) {
 			want(t, contents(t, j), 1)
 		}
 		jumped.Store(0)
-		time.Sleep(2 * time.Minute) // on the bubble's clock
+		time.Sleep(2 * time.Minute) //nolint:forbidigo // on the bubble's clock
 		if err := j.retire(c); err != nil {
 			t.Fatal(err)
 		}

@@ -234,7 +234,7 @@ func TestRoomIsFoundWithoutAppend(t *testing.T) {
 		j.mu.Lock()
 		j.o.MinFree = 1 // as if files were deleted
 		j.mu.Unlock()
-		time.Sleep(2 * time.Second) // on the bubble's clock
+		time.Sleep(2 * time.Second) //nolint:forbidigo // on the bubble's clock
 		synctest.Wait()
 		if why := j.Info().Full; why != "" {
 			t.Errorf("still %q", why)
@@ -275,7 +275,7 @@ func TestFailingWritesAreSaid(t *testing.T) {
 			t.Errorf("still %q", why)
 		}
 		fail(3)
-		time.Sleep(time.Minute) // on the bubble's clock
+		time.Sleep(time.Minute) //nolint:forbidigo // on the bubble's clock
 		synctest.Wait()
 		if why := j.Info().Full; why != "" {
 			t.Errorf("a minute later still %q", why)

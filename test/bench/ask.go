@@ -178,7 +178,7 @@ func acknowledge(ctx context.Context, o options, c *corpus, data string) (a ackn
 			mu.Lock()
 			defer mu.Unlock()
 			if took = append(took, d); err != nil || code != http.StatusOK {
-				failed = fmt.Errorf("answer %d: %v", code, err)
+				failed = errors.Join(err, fmt.Errorf("answer %d", code))
 			}
 		})
 	}

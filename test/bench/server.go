@@ -255,7 +255,7 @@ func ingest(ctx context.Context, o options, c *corpus, data string, detect bool)
 						break
 					}
 					if err != nil || code != http.StatusTooManyRequests && code != http.StatusServiceUnavailable {
-						errs <- fmt.Errorf("answer %d: %v", code, err)
+						errs <- errors.Join(err, fmt.Errorf("answer %d", code))
 						return
 					}
 					retried.Add(1)
