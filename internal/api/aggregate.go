@@ -14,7 +14,7 @@ import (
 // maxBuckets bounds a histogram's answer. Empty intervals are left out, so a long range with short ones may be fine.
 const maxBuckets = 1_000_000
 
-// aggregate is what top, histogram and count have in common.
+// aggregate is what top, histogram, count and get have in common: one answer, when all of it is known.
 func (a *API) aggregate(c *call, q store.Query, do func(context.Context) (store.Stats, error)) error {
 	release, err := a.slot(c.r.Context())
 	if err != nil {

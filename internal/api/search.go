@@ -303,30 +303,25 @@ func (a *API) get(c *call, set Set) error {
 		}
 		q.From, q.To = t.UnixMicro(), t.UnixMicro()+1
 	}
-	release, err := a.slot(c.r.Context())
-	if err != nil {
-		return err
-	}
-	defer release()
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.o.QueryTimeout)
-	defer cancel()
-	var found *audit.Record
-	st, err := set.Search.Search(ctx, q, func(r *audit.Record) error {
-		if r.Identity == id {
-			found = r
-			return errStop
-		}
-		return nil
-	})
-	if errors.Is(err, errStop) {
-		err = nil
-	}
-	st.Matched = 0
-	if found != nil {
-		st.Matched = 1
-	}
 	c.values.Set("q", "identity "+text)
-	a.record(c, q, st, err)
+	var found *audit.Record
+	err := a.aggregate(c, q, func(ctx context.Context) (store.Stats, error) {
+		st, err := set.Search.Search(ctx, q, func(r *audit.Record) error {
+			if r.Identity == id {
+				found = r
+				return errStop
+			}
+			return nil
+		})
+		if errors.Is(err, errStop) {
+			err = nil
+		}
+		st.Matched = 0
+		if found != nil {
+			st.Matched = 1
+		}
+		return st, err
+	})
 	if err != nil {
 		return err
 	}
