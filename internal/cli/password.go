@@ -23,16 +23,11 @@ that the server runs as, while the server is stopped.`,
 			if len(args) > 0 {
 				name = args[0]
 			}
-			dir := c.dataDir(data)
-			unlock, err := app.LockData(dir)
+			a, unlock, err := c.users(data)
 			if err != nil {
 				return err
 			}
 			defer unlock()
-			a, err := auth.New(auth.Options{Dir: dir})
-			if err != nil {
-				return err
-			}
 			password, err := a.ResetPassword(name)
 			if err != nil {
 				return fmt.Errorf("cannot give a new password: %w", err)
@@ -43,4 +38,17 @@ that the server runs as, while the server is stopped.`,
 	}
 	cmd.Flags().StringVar(&data, "data", "", "the data folder ($WHODUNIT_DATA)")
 	return cmd
+}
+
+// users opens the users and tokens of a data folder that no server uses; unlock is called when they have been changed.
+func (c *cmdline) users(data string) (a *auth.Auth, unlock func(), err error) {
+	dir := c.dataDir(data)
+	if unlock, err = app.LockData(dir); err != nil {
+		return nil, nil, err
+	}
+	if a, err = auth.New(auth.Options{Dir: dir}); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return a, unlock, nil
 }

@@ -204,16 +204,11 @@ func (c *cmdline) tokenCmd() *cobra.Command {
   whodunit token --name apiserver-prod --scope ingest --expires 365d`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			dir := c.dataDir(data)
-			unlock, err := app.LockData(dir)
+			a, unlock, err := c.users(data)
 			if err != nil {
 				return err
 			}
 			defer unlock()
-			a, err := auth.New(auth.Options{Dir: dir})
-			if err != nil {
-				return err
-			}
 			var list []auth.Scope
 			for _, s := range scopes {
 				list = append(list, auth.Scope(s))
