@@ -46,7 +46,7 @@ func (j *Journal) append(ctx context.Context, b audit.Batch) error {
 	}
 	defer j.room.Release(size)
 	j.pace(ctx)
-	p := &pending{done: make(chan struct{})}
+	p := &pending{done: make(chan struct{}), records: make([]audit.Record, 0, len(b.Events)), keys: make([][8]byte, 0, len(b.Events))}
 	now := j.o.Now().UnixMicro()
 	for i := range b.Events {
 		e := b.Events[i]

@@ -101,7 +101,11 @@ func (j *Journal) sealBlocks(ctx context.Context, blocks []*block) error {
 	start := time.Now()
 	j.setSealing(true)
 	defer j.setSealing(false)
-	var records []audit.Record
+	n := 0
+	for _, b := range blocks {
+		n += int(b.frame.Count)
+	}
+	records := make([]audit.Record, 0, n)
 	for _, b := range blocks {
 		if ctx.Err() != nil {
 			return ctx.Err()

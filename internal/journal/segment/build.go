@@ -53,12 +53,13 @@ func newBuilder() (*builder, error) {
 // build encodes records, which it does not change, and gives the group; its bytes are in b.body until the next call.
 func (b *builder) build(records []audit.Record) (*group, error) {
 	b.body, b.g = b.body[:0], group{rows: len(records), unique: true}
-	b.rows = b.rows[:0]
+	b.rows = slices.Grow(b.rows[:0], len(records))
 	for i := range records {
 		b.rows = append(b.rows, derive(&records[i]))
 		yield(i)
 	}
 	b.describe()
+	b.body = slices.Grow(b.body, int(b.g.rawBytes/8))
 	slices.SortFunc(b.rows, func(x, y row) int {
 		return cmp.Or(strings.Compare(x.Event.ObjectRef.Resource, y.Event.ObjectRef.Resource), strings.Compare(x.Event.Verb, y.Event.Verb),
 			cmp.Compare(x.Event.Micros(), y.Event.Micros()), cmp.Compare(x.Seq, y.Seq))
