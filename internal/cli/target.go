@@ -88,6 +88,9 @@ func (c *cmdline) openData(t *target) (*opened, error) {
 	}
 	path := filepath.Join(dir, name)
 	if _, err := os.Stat(filepath.Join(path, "wal")); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, "events", "wal")); t.findings && err == nil {
+			return nil, fmt.Errorf("there are no findings in %s yet: the rules run when `whodunit serve` does", dir)
+		}
 		return nil, fmt.Errorf("there is no journal in %s: name a data folder with --data, a server with --server, or log files", dir)
 	}
 	src := folder{path, c.lost}
