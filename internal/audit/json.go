@@ -63,6 +63,25 @@ func Elements(b []byte) iter.Seq[[]byte] {
 	}
 }
 
+// Leaves ranges over what the JSON array b holds once arrays in it are entered, however deep: its scalars and objects, under the
+// same conditions as Members. Each byte is read once; Elements within Elements would read the deepest once for each level, which a
+// client can make 10,000. What is no array is its own only leaf.
+func Leaves(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		s := scanner{b: b}
+		for s.ws(); s.i < len(b); s.ws() {
+			if c := b[s.i]; c == '[' || c == ']' || c == ',' {
+				s.i++
+				continue
+			}
+			v := s.i
+			if s.value() != nil || !yield(b[v:s.i]) {
+				return
+			}
+		}
+	}
+}
+
 // Text is the text of the raw JSON scalar v: a string decoded, a number or boolean as it is written. It reports false
 // for null, objects, arrays, and nothing. The result may share v's memory.
 func Text(v []byte) (string, bool) {

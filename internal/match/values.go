@@ -96,15 +96,7 @@ func header(e *audit.Event, path string) (v string, ok bool) {
 
 // walk calls f for each value that the path leads to, arrays entered also at its end; it stops when f returns false.
 func walk(v []byte, path string, f func([]byte) bool) bool {
-	return reach(v, path, func(v []byte) bool { return leaves(v, f) })
-}
-
-// leaves calls f for v, or for what the arrays in it hold.
-func leaves(v []byte, f func([]byte) bool) bool {
-	if v[0] != '[' {
-		return f(v)
-	}
-	return each(v, func(el []byte) bool { return leaves(el, f) })
+	return reach(v, path, func(v []byte) bool { return each(v, f) })
 }
 
 // reach calls f for each value that the path leads to, arrays entered on the way but not at its end.
@@ -115,7 +107,7 @@ func reach(v []byte, path string, f func([]byte) bool) bool {
 	case path == "":
 		return f(v)
 	case v[0] == '[':
-		return each(v, func(el []byte) bool { return reach(el, path, f) })
+		return each(v, func(leaf []byte) bool { return reach(leaf, path, f) })
 	case v[0] != '{':
 		return true
 	}
@@ -135,8 +127,9 @@ func reach(v []byte, path string, f func([]byte) bool) bool {
 	return reach(value, path[best+1:], f)
 }
 
+// each calls f for v, or for what the arrays in it hold.
 func each(v []byte, f func([]byte) bool) bool {
-	for el := range audit.Elements(v) {
+	for el := range audit.Leaves(v) {
 		if !f(el) {
 			return false
 		}

@@ -160,7 +160,11 @@ func (h *newest) Pop() any {
 func (s *Store) Top(ctx context.Context, q store.Query, fields []string, n int) ([]store.Bucket, store.Stats, error) {
 	counts := map[string]int64{}
 	stats, err := s.once(ctx, q, func(r *audit.Record) error {
-		for _, k := range keys(&r.Event, fields) {
+		keys, err := store.Keys(&r.Event, fields)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
 			if _, ok := counts[k]; !ok && len(counts) == maxValues {
 				return fmt.Errorf("cannot count %s: %w: over %d; narrow the search or the time", strings.Join(fields, ", "), ErrTooMany, maxValues)
 			}
@@ -176,33 +180,6 @@ func (s *Store) Top(ctx context.Context, q store.Query, fields []string, n int) 
 		out = out[:n]
 	}
 	return out, stats, err
-}
-
-// keys gives each distinct combination of the fields' values, joined by tabs.
-func keys(e *audit.Event, fields []string) []string {
-	out := []string{""}
-	for i, f := range fields {
-		var values []string
-		for v := range match.Values(e, f) {
-			if !slices.Contains(values, v) {
-				values = append(values, v)
-			}
-		}
-		if len(values) == 0 {
-			values = []string{""}
-		}
-		var next []string
-		for _, k := range out {
-			for _, v := range values {
-				if i > 0 {
-					v = k + "\t" + v
-				}
-				next = append(next, v)
-			}
-		}
-		out = next
-	}
-	return out
 }
 
 func buckets(counts map[string]int64) []store.Bucket {

@@ -11,7 +11,6 @@ import (
 
 	"whodunit/internal/audit"
 	"whodunit/internal/journal/segment"
-	"whodunit/internal/match"
 	"whodunit/internal/store"
 )
 
@@ -215,44 +214,16 @@ func (t *top) add(value string, n int64) error {
 }
 
 func (t *top) event(ev *audit.Event) error {
-	for _, v := range combine(len(t.fields), func(i int) []string { return fieldValues(ev, t.fields[i]) }) {
+	keys, err := store.Keys(ev, t.fields)
+	if err != nil {
+		return err
+	}
+	for _, v := range keys {
 		if err := t.add(v, 1); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// fieldValues are the distinct values of a path, "" where there is none.
-func fieldValues(ev *audit.Event, path string) []string {
-	var out []string
-	for v := range match.Values(ev, path) {
-		if !slices.Contains(out, v) {
-			out = append(out, v)
-		}
-	}
-	if out == nil {
-		return []string{""}
-	}
-	return out
-}
-
-// combine joins each combination of the fields' values by tabs.
-func combine(n int, values func(i int) []string) []string {
-	out := []string{""}
-	for i := range n {
-		var next []string
-		for _, head := range out {
-			for _, v := range values(i) {
-				if i > 0 {
-					v = head + "\t" + v
-				}
-				next = append(next, v)
-			}
-		}
-		out = next
-	}
-	return out
 }
 
 func (t *top) group(f *found) error {
@@ -385,13 +356,15 @@ func (t *top) list(f *found, rows rowset, counts map[string]int64) error {
 		return err
 	}
 	n := make([]int64, len(l.Values))
+	last := make([]int, len(l.Values)) // the last row that had the value, plus one
 	rows.rows(func(i int) {
 		vs := l.Index[l.Start[i]:l.Start[i+1]]
 		if len(vs) == 0 {
 			counts[""]++
 		}
-		for j, v := range vs {
-			if !slices.Contains(vs[:j], v) {
+		for _, v := range vs {
+			if last[v] != i+1 {
+				last[v] = i + 1
 				n[v]++
 			}
 		}
@@ -426,7 +399,11 @@ func (t *top) byRaw(f *found, rows rowset, counts map[string]int64) error {
 		if bad != nil {
 			return
 		}
-		for _, v := range combine(len(t.fields), func(i int) []string { return fieldValues(&ev, t.fields[i]) }) {
+		var keys []string
+		if keys, err = store.Keys(&ev, t.fields); err != nil {
+			return
+		}
+		for _, v := range keys {
 			counts[v]++
 		}
 	})
