@@ -164,7 +164,7 @@ func (p *printer) yaml(r *audit.Record) error {
 	if err := yaml.Unmarshal(r.Event.Raw, &n); err != nil {
 		return fmt.Errorf("cannot write event %s as YAML: %w", printable(r.Event.AuditID, false), err)
 	}
-	plain(&n)
+	plain(&n, 0)
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)
@@ -180,9 +180,16 @@ func (p *printer) yaml(r *audit.Record) error {
 	return err
 }
 
+// blockDepth is the nesting down to which YAML is written in lines. What lies deeper stays in JSON's form: indenting the 10,000 levels that
+// an API server takes would make 100 MB of one event.
+const blockDepth = 100
+
 // plain takes JSON's flow style and quotes off, where YAML does not need them: neither this one nor YAML 1.1, in which kubectl and
 // others read yes as a truth value and 12:30 as a number.
-func plain(n *yaml.Node) {
+func plain(n *yaml.Node, depth int) {
+	if depth >= blockDepth {
+		return
+	}
 	n.Style &^= yaml.FlowStyle
 	switch strings.ToLower(n.Value) {
 	case "y", "n", "yes", "no", "on", "off":
@@ -192,7 +199,7 @@ func plain(n *yaml.Node) {
 		}
 	}
 	for _, c := range n.Content {
-		plain(c)
+		plain(c, depth+1)
 	}
 }
 
