@@ -21,6 +21,7 @@ import (
 	"whodunit/internal/alert"
 	"whodunit/internal/api"
 	"whodunit/internal/auth"
+	"whodunit/internal/auth/certs"
 	"whodunit/internal/config"
 	"whodunit/internal/detect"
 	"whodunit/internal/journal"
@@ -69,6 +70,7 @@ type App struct {
 	server           *http.Server
 	listener         net.Listener
 	webhookListener  net.Listener
+	generated        *certs.Source
 
 	reloading sync.Mutex // one Reload at a time
 

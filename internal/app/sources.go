@@ -112,19 +112,25 @@ func (a *App) tls(name string, c config.TLS, clients *x509.CertPool) (*tls.Confi
 	o := certs.Options{Name: name, Logger: a.o.Log, Registerer: a.reg}
 	if c.Mode == "files" {
 		o.CertFile, o.KeyFile = c.CertFile, c.KeyFile
-	} else {
-		o.Dir = filepath.Join(a.cfg.DataDir, "tls")
+		s, err := certs.New(o)
+		if err != nil {
+			return nil, err
+		}
+		return s.Config(clients), nil
+	}
+	if a.generated == nil { // one for both addresses, so that nothing is made twice
+		o.Name, o.Dir = "generated", filepath.Join(a.cfg.DataDir, "tls")
 		for _, l := range []string{a.cfg.Server.Listen, a.cfg.Webhook.Listen} {
 			if host, _, err := net.SplitHostPort(l); err == nil && host != "" {
 				o.Hosts = append(o.Hosts, host)
 			}
 		}
+		var err error
+		if a.generated, err = certs.New(o); err != nil {
+			return nil, err
+		}
 	}
-	s, err := certs.New(o)
-	if err != nil {
-		return nil, err
-	}
-	return s.Config(clients), nil
+	return a.generated.Config(clients), nil
 }
 
 func listen(addr, field string) (net.Listener, error) {

@@ -23,10 +23,15 @@ const (
 // returns once all its goroutines have.
 func (r *Rules) Watch(ctx context.Context) error {
 	w, err := fsnotify.NewWatcher()
+	var events chan fsnotify.Event // nil without a watcher: then there is the scan alone
+	var errs chan error
 	if err != nil {
-		return fmt.Errorf("cannot watch rule folders: %w", err)
+		r.o.Logger.Warn("rule folders cannot be watched; they are looked at each minute", "error", err)
+		w = nil
+	} else {
+		defer w.Close() //nolint:errcheck // nothing was written
+		events, errs = w.Events, w.Errors
 	}
-	defer w.Close() //nolint:errcheck // nothing was written
 	r.scan(w)
 	tick := time.NewTicker(rescan)
 	defer tick.Stop()
@@ -39,14 +44,14 @@ func (r *Rules) Watch(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case e, ok := <-w.Events:
+		case e, ok := <-events:
 			if !ok {
 				return nil
 			}
 			if e.Op != fsnotify.Chmod {
 				timer.Reset(settle)
 			}
-		case err, ok := <-w.Errors:
+		case err, ok := <-errs:
 			if !ok {
 				return nil
 			}

@@ -492,3 +492,21 @@ func TestSampleOfVersion1(t *testing.T) {
 		t.Errorf("info %+v", in)
 	}
 }
+
+func FuzzLoadManifest(f *testing.F) {
+	b, err := os.ReadFile("testdata/v1/MANIFEST")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte("{}\ncrc32c:00000000\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, manifestName), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := loadManifest(dir); err == nil && m.Version != manifestVersion {
+			t.Fatalf("took %+v of %q", m, b)
+		}
+	})
+}
