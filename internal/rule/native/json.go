@@ -29,11 +29,7 @@ func jsonValue(v []byte) ref.Val {
 	case '{':
 		return &jsonMap{raw: v}
 	case '[':
-		var els []ref.Val
-		for el := range audit.Elements(v) {
-			els = append(els, jsonValue(el))
-		}
-		return types.NewRefValList(types.DefaultTypeAdapter, els)
+		return &jsonList{raw: v}
 	case '"':
 		t, _ := audit.Text(v)
 		return types.String(t)
@@ -80,3 +76,41 @@ func (m *jsonMap) Get(key ref.Val) ref.Val          { return m.load().Get(key) }
 func (m *jsonMap) Find(key ref.Val) (ref.Val, bool) { return m.load().Find(key) }
 func (m *jsonMap) Iterator() traits.Iterator        { return m.load().Iterator() }
 func (m *jsonMap) Size() ref.Val                    { return m.load().Size() }
+
+// jsonList is a JSON array as a CEL list, as jsonMap is for objects: a client can nest arrays 10,000 deep, and reading each level
+// of them would read the deepest 10,000 times.
+type jsonList struct {
+	raw    []byte
+	loaded traits.Lister
+}
+
+var _ traits.Lister = (*jsonList)(nil)
+
+func (l *jsonList) load() traits.Lister {
+	if l.loaded == nil {
+		var els []ref.Val
+		for el := range audit.Elements(l.raw) {
+			els = append(els, jsonValue(el))
+		}
+		l.loaded = types.NewRefValList(types.DefaultTypeAdapter, els).(traits.Lister)
+	}
+	return l.loaded
+}
+
+func (l *jsonList) ConvertToNative(t reflect.Type) (any, error) { return l.load().ConvertToNative(t) }
+
+func (l *jsonList) ConvertToType(t ref.Type) ref.Val {
+	if t == types.ListType {
+		return l
+	}
+	return l.load().ConvertToType(t)
+}
+
+func (l *jsonList) Add(other ref.Val) ref.Val      { return l.load().Add(other) }
+func (l *jsonList) Contains(value ref.Val) ref.Val { return l.load().Contains(value) }
+func (l *jsonList) Equal(other ref.Val) ref.Val    { return l.load().Equal(other) }
+func (l *jsonList) Get(index ref.Val) ref.Val      { return l.load().Get(index) }
+func (l *jsonList) Iterator() traits.Iterator      { return l.load().Iterator() }
+func (l *jsonList) Size() ref.Val                  { return l.load().Size() }
+func (l *jsonList) Type() ref.Type                 { return types.ListType }
+func (l *jsonList) Value() any                     { return l.load().Value() }
