@@ -24,7 +24,7 @@ func TestDeepArraysCostLittle(t *testing.T) {
 // A list read when it is asked for is a list like any other.
 func TestListsAreReadWhenAsked(t *testing.T) {
 	v := jsonValue([]byte(`[1,"a",[2,{"b":null}],[]]`)).(traits.Lister)
-	same := jsonValue([]byte(` [ 1 , "a" , [ 2 , {"b":null} ] , [ ] ]`))
+	same := jsonValue([]byte(`[ 1 , "a" , [ 2 , {"b":null} ] , [ ] ]`))
 	for what, ok := range map[string]bool{
 		"equal":     v.Equal(same) == types.True,
 		"different": v.Equal(jsonValue([]byte(`[1]`))) == types.False,
