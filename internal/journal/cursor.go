@@ -117,7 +117,7 @@ func (c *Cursor) Next() uint64 {
 	return c.next
 }
 
-// Save moves the cursor. It is on disk at most 200 ms of saves later, and at Flush: what is processed twice after a crash is
+// Save moves the cursor. It is on disk at most a second or so later, and at Flush: what is processed twice after a crash is
 // little, and nothing is left out.
 func (c *Cursor) Save(next uint64) error {
 	c.mu.Lock()
@@ -129,6 +129,21 @@ func (c *Cursor) Save(next uint64) error {
 	}
 	c.at = now
 	return c.flush()
+}
+
+// flushCursors makes durable what was saved shortly after another save and followed by none.
+func (j *Journal) flushCursors() error {
+	j.mu.Lock()
+	var all []*Cursor
+	for _, c := range j.cursors {
+		all = append(all, c)
+	}
+	j.mu.Unlock()
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, c.Flush())
+	}
+	return errors.Join(errs...)
 }
 
 // Flush makes the last saved place durable.

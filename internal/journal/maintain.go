@@ -27,7 +27,7 @@ func (j *Journal) maintain(ctx context.Context) {
 		case <-j.seal:
 		case <-tick.C:
 		}
-		err := errors.Join(j.sealReady(ctx), j.mergeReady(ctx), j.retire(clock))
+		err := errors.Join(j.sealReady(ctx), j.mergeReady(ctx), j.retire(clock), j.flushCursors())
 		now := ""
 		if err != nil {
 			now = err.Error()

@@ -298,3 +298,24 @@ func TestSecondProcessRefusesWithoutTheLockFile(t *testing.T) {
 		t.Fatalf("%v, %v", j, err)
 	}
 }
+
+// A reader that got nothing more after its last save has it on disk a moment later all the same.
+func TestCursorIsWrittenWithoutAnotherSave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		j := open(t, dir, Options{})
+		mustAppend(t, j, batch(1, 2, 3))
+		c, err := j.Cursor("detect", 1)
+		if err = errors.Join(err, c.Save(2), c.Save(3)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second) // on the bubble's clock
+		synctest.Wait()
+		if next, err := readCursor(filepath.Join(dir, "cursors", "detect.json")); err != nil || next != 3 {
+			t.Errorf("%d on disk, %v", next, err)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
