@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -66,6 +67,9 @@ func (c *cmdline) serve(ctx context.Context, path, data string, imports []string
 	}
 	if c.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	if c.Getenv("GOMAXPROCS") == "" { // one more than there are cores: sealing holds one, at low priority
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
 	level := &slog.LevelVar{}
 	level.Set(app.Level(cfg.Log.Level))

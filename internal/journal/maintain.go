@@ -16,6 +16,7 @@ import (
 
 // maintain seals, merges and retires until ctx is done. It is the only goroutine that changes the list of segments.
 func (j *Journal) maintain(ctx context.Context) {
+	yieldThread()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	clock := newClock(j.o.Now)
