@@ -110,30 +110,39 @@ var ErrNotAudit = errors.New("not a Kubernetes audit event")
 // Parse reads one event in one pass. It takes ownership of raw, which must not be changed afterwards. White space around
 // the object is dropped. Every error is permanent.
 func Parse(cluster string, raw []byte) (Event, error) {
+	e, n, err := ParsePrefix(cluster, raw)
+	if n == 0 {
+		return Event{}, err
+	}
+	s := scanner{b: raw, i: n}
+	if s.ws(); s.i != len(raw) {
+		return Event{}, fmt.Errorf("cannot parse audit event: %w", s.fail(errSyntax))
+	}
+	return e, err
+}
+
+// ParsePrefix is Parse for an event that other text may follow. n is where in raw the event's object ends, 0 where it does not.
+func ParsePrefix(cluster string, raw []byte) (e Event, n int, err error) {
 	s := scanner{b: raw}
 	s.ws()
 	start := s.i
 	if start >= len(raw) || raw[start] != '{' {
 		if err := Valid(raw); err != nil {
-			return Event{}, fmt.Errorf("cannot parse audit event: %w", err)
+			return Event{}, 0, fmt.Errorf("cannot parse audit event: %w", err)
 		}
-		return Event{}, fmt.Errorf("%w: a JSON object is wanted", ErrNotAudit)
+		return Event{}, 0, fmt.Errorf("%w: a JSON object is wanted", ErrNotAudit)
 	}
-	e := Event{Cluster: cluster}
+	e = Event{Cluster: cluster}
 	s = scanner{b: raw[start:]}
 	var legacy int64
 	if err := s.members(func(m member) error { e.set(m, &legacy); return nil }); err != nil {
-		return Event{}, fmt.Errorf("cannot parse audit event: %w", err)
+		return Event{}, 0, fmt.Errorf("cannot parse audit event: %w", err)
 	}
 	e.Raw, e.spaced = s.b[:s.i:s.i], s.space
-	s.ws()
-	if s.i != len(s.b) {
-		return Event{}, fmt.Errorf("cannot parse audit event: %w", s.fail(errSyntax))
-	}
 	if e.ReceivedMicros == 0 {
 		e.ReceivedMicros = legacy
 	}
-	return e, e.check()
+	return e, start + s.i, e.check()
 }
 
 func (e *Event) check() error {

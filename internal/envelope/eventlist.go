@@ -43,7 +43,7 @@ func EventList(cluster string, body []byte) (Result, error) {
 		}
 		return r.several(cluster, body[i:])
 	}
-	h := readHead(body, i)
+	h := readHead(cluster, body, i)
 	if h.list() {
 		r.list(cluster, body, h)
 		if h.end < 0 || space(body, h.end) == len(body) {
@@ -62,7 +62,7 @@ func EventList(cluster string, body []byte) (Result, error) {
 type head struct {
 	kind, version string
 	hasItems      bool
-	items         [][]byte
+	found         Result // of the items
 	rest          []byte // of items, what could not be cut
 	end           int    // index behind the object; -1 where it is damaged
 }
@@ -72,7 +72,7 @@ func (h *head) list() bool {
 }
 
 // readHead walks over the object that begins at b[i]. Items of a repeated `items` are all taken: nothing may hide there.
-func readHead(b []byte, i int) head {
+func readHead(cluster string, b []byte, i int) head {
 	h := head{end: -1}
 	i = space(b, i+1)
 	if i < len(b) && b[i] == '}' {
@@ -93,7 +93,7 @@ func readHead(b []byte, i int) head {
 		if i >= len(b) || b[i] != ':' {
 			return h
 		}
-		if i = h.member(b, space(b, i+1), name); i < 0 {
+		if i = h.member(cluster, b, space(b, i+1), name); i < 0 {
 			return h
 		}
 		i = space(b, i)
@@ -109,11 +109,11 @@ func readHead(b []byte, i int) head {
 }
 
 // member takes the value that begins at b[i] and gives the index behind it, -1 where it is damaged.
-func (h *head) member(b []byte, i int, name []byte) int {
+func (h *head) member(cluster string, b []byte, i int, name []byte) int {
 	if string(name) == "items" {
 		h.hasItems = true
 		if i < len(b) && b[i] == '[' {
-			end, rest := cutArray(b, i, func(e []byte) { h.items = append(h.items, e) })
+			end, rest := h.found.items(cluster, b, i)
 			if end < 0 {
 				h.rest = rest
 			}
@@ -140,15 +140,51 @@ func (r *Result) list(cluster string, raw []byte, h head) {
 			audit.ErrNotAudit, h.kind, h.version, listGroup))
 		return
 	}
-	r.Events = slices.Grow(r.Events, len(h.items))
-	for _, item := range h.items {
-		r.add(cluster, item)
+	if len(r.Events) == 0 {
+		r.Events = h.found.Events
+	} else {
+		r.Events = append(r.Events, h.found.Events...)
 	}
+	for _, x := range h.found.Rejects {
+		_ = r.bad(x.Raw, x.Err)
+	}
+	r.Omitted += h.found.Omitted
 	if h.end < 0 {
 		if h.rest == nil {
 			h.rest = raw
 		}
 		_ = r.bad(h.rest, errCut)
+	}
+}
+
+// items adds the elements of the array that begins at b[i]: each is parsed where it stands, and only one that is refused is cut out
+// first. The results are those of cutArray.
+func (r *Result) items(cluster string, b []byte, i int) (end int, rest []byte) {
+	i = space(b, i+1)
+	if i < len(b) && b[i] == ']' {
+		return i + 1, nil
+	}
+	for {
+		i = space(b, i)
+		if e, n, err := audit.ParsePrefix(cluster, b[i:min(len(b), i+audit.MaxEventBytes)]); err == nil && e.Kind != audit.KindFinding {
+			r.Events = append(r.Events, e)
+			i += n
+		} else {
+			end := valueEnd(b, i)
+			if end < 0 {
+				return -1, b[min(i, len(b)):]
+			}
+			r.add(cluster, b[i:end:end])
+			i = end
+		}
+		i = space(b, i)
+		if i >= len(b) || b[i] != ',' && b[i] != ']' {
+			return -1, b[min(i, len(b)):]
+		}
+		if b[i] == ']' {
+			return i + 1, nil
+		}
+		i++
 	}
 }
 
@@ -198,7 +234,7 @@ func (r *Result) chunk(cluster string, b []byte) {
 			return
 		}
 		raw := b[i:end:end]
-		if h := readHead(raw, 0); h.list() {
+		if h := readHead(cluster, raw, 0); h.list() {
 			r.list(cluster, raw, h)
 		} else {
 			r.add(cluster, raw)
