@@ -31,7 +31,7 @@ func (a *App) makeServer() error {
 	if err != nil {
 		return err
 	}
-	asked := segmentstore.Options{CacheBytes: 32 << 20, Metrics: segmentstore.NewMetrics(a.reg)}
+	asked := segmentstore.Options{CacheBytes: 32 << 20, Distinct: true, Metrics: segmentstore.NewMetrics(a.reg)}
 	a.api, err = api.New(api.Options{
 		Events:   api.Set{Search: segmentstore.New(a.events, asked), Tail: tailer{a.events}},
 		Findings: api.Set{Search: segmentstore.New(a.findings, asked), Tail: tailer{a.findings}},

@@ -43,7 +43,7 @@ configuration; SIGTERM ends it within ten seconds.`,
 }
 
 // gcPercent keeps the process small: most of its heap is the raw bytes of new events, which cost the collector nothing.
-const gcPercent = 40
+const gcPercent = 50
 
 // loadConfig reads the configuration, or gives the defaults.
 func loadConfig(path, data string) (config.Config, error) {

@@ -94,7 +94,7 @@ func (c *cmdline) openData(t *target) (*opened, error) {
 		return nil, fmt.Errorf("there is no journal in %s: name a data folder with --data, a server with --server, or log files", dir)
 	}
 	src := folder{path, c.lost}
-	s := segmentstore.New(src, segmentstore.Options{})
+	s := segmentstore.New(src, segmentstore.Options{Distinct: true})
 	return &opened{Searcher: s, where: path, close: func() error { return nil }, tail: src.tail}, nil
 }
 

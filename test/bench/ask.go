@@ -53,7 +53,7 @@ func ask(ctx context.Context, data string, c *corpus) (asking, error) {
 		}
 		a.disk += size
 	}
-	s := segmentstore.New(j, segmentstore.Options{})
+	s := segmentstore.New(j, segmentstore.Options{Distinct: true})
 	n := 0
 	equal := func(path, v string) match.Expr { return &match.Pred{Path: path, Op: match.Equal, Values: []string{v}} }
 	search := func(e func() match.Expr, limit int) func() (int64, error) {
@@ -109,6 +109,27 @@ type size struct {
 	events    int64
 }
 
+// pinned imports a file of o.events repeated events with the process pinned to one core, and gives events a second. It needs taskset;
+// without it, it gives 0.
+func pinned(ctx context.Context, o options, c *corpus, dir string) (float64, error) {
+	taskset, err := exec.LookPath("taskset")
+	if err != nil {
+		return 0, nil //nolint:nilerr // the row says that it was not measured
+	}
+	n := min(o.events, 200_000)
+	path := filepath.Join(dir, "pinned.log")
+	if err := c.file(path, n); err != nil {
+		return 0, err
+	}
+	defer os.Remove(path) //nolint:errcheck // in a temporary folder
+	begin := time.Now()
+	cmd := exec.CommandContext(ctx, taskset, "-c", "0", o.bin, "import", "--data", filepath.Join(dir, "data-pinned"), path)
+	if b, err := cmd.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("cannot import: %w: %s", err, b)
+	}
+	return float64(n) / time.Since(begin).Seconds(), nil
+}
+
 // sizes imports each recording into a data folder of its own.
 func sizes(ctx context.Context, o options, dir string) ([]size, error) {
 	var out []size
@@ -146,20 +167,25 @@ func folderSize(dir string) (int64, error) {
 type acknowledging struct {
 	rate, n          int
 	p50, p99         time.Duration
-	fsync50, fsync99 time.Duration
+	fsync50, fsync99 time.Duration // of the idle disk
+	beside99         time.Duration // of another file on the same disk during the load
 }
 
 // acknowledge sends single events at a steady rate, as blocking mode does, and measures the disk's fsync of the same size before
-// and after.
+// before, beside it, and after.
 func acknowledge(ctx context.Context, o options, c *corpus, data string) (a acknowledging, err error) {
 	s, err := start(ctx, o, data, false)
 	if err != nil {
 		return a, err
 	}
-	before, err := fsyncs(data, 1000)
+	before, err := fsyncs(data, 1000, 0)
 	if err != nil {
 		return a, err
 	}
+	var beside []time.Duration
+	var besideErr error
+	var probe sync.WaitGroup
+	probe.Go(func() { beside, besideErr = fsyncs(data, o.seconds*50, 20*time.Millisecond) })
 	var mu sync.Mutex
 	var took []time.Duration
 	var failed error
@@ -184,22 +210,25 @@ func acknowledge(ctx context.Context, o options, c *corpus, data string) (a ackn
 	}
 	tick.Stop()
 	wg.Wait()
-	if err := s.stop(); err != nil || failed != nil {
-		return a, errors.Join(err, failed)
+	probe.Wait()
+	if err := s.stop(); err != nil || failed != nil || besideErr != nil {
+		return a, errors.Join(err, failed, besideErr)
 	}
-	after, err := fsyncs(data, 1000)
+	after, err := fsyncs(data, 1000, 0)
 	if err != nil {
 		return a, err
 	}
 	alone := append(before, after...)
 	slices.Sort(took)
 	slices.Sort(alone)
+	slices.Sort(beside)
 	at := func(d []time.Duration, p int) time.Duration { return d[min(len(d)*p/100, len(d)-1)] }
-	return acknowledging{rate: o.rate, n: len(took), p50: at(took, 50), p99: at(took, 99), fsync50: at(alone, 50), fsync99: at(alone, 99)}, nil
+	return acknowledging{rate: o.rate, n: len(took), p50: at(took, 50), p99: at(took, 99), fsync50: at(alone, 50), fsync99: at(alone, 99),
+		beside99: at(beside, 99)}, nil
 }
 
-// fsyncs appends and syncs pieces of the size of one event's frame.
-func fsyncs(dir string, n int) ([]time.Duration, error) {
+// fsyncs appends and syncs pieces of the size of one event's frame, with a pause between them.
+func fsyncs(dir string, n int, pause time.Duration) ([]time.Duration, error) {
 	f, err := os.CreateTemp(dir, "fsync-")
 	if err != nil {
 		return nil, err
@@ -217,6 +246,7 @@ func fsyncs(dir string, n int) ([]time.Duration, error) {
 			return nil, err
 		}
 		took = append(took, time.Since(begin))
+		time.Sleep(pause)
 	}
 	return took, nil
 }

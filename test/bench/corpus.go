@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -115,4 +116,21 @@ func (c *corpus) list(dst []byte, from, to int) []byte {
 		dst = c.append(dst, i)
 	}
 	return append(dst, `]}`...)
+}
+
+// file writes the first n events of the repeated corpus as an audit log.
+func (c *corpus) file(path string, n int) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	var line []byte
+	for i := range n {
+		line = append(c.append(line[:0], i), '\n')
+		if _, err := w.Write(line); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
+	return errors.Join(w.Flush(), f.Close())
 }

@@ -77,6 +77,9 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
+	if r.pinned, err = pinned(ctx, o, c, dir); err != nil {
+		return err
+	}
 	if r.sizes, err = sizes(ctx, o, dir); err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (l *jsonList) load() traits.Lister {
 		for el := range audit.Elements(l.raw) {
 			els = append(els, jsonValue(el))
 		}
-		l.loaded = types.NewRefValList(types.DefaultTypeAdapter, els).(traits.Lister)
+		l.loaded = types.NewRefValList(types.DefaultTypeAdapter, els)
 	}
 	return l.loaded
 }

@@ -32,9 +32,12 @@ func (s *Store) aggregate(ctx context.Context, q *store.Query, t tally) (store.S
 	if in.from > in.to {
 		return a.stats(), nil
 	}
-	twice := contested(a.units)
+	twice, spans := contested(a.units), windows(a.units, in, s.window)
+	if s.distinct {
+		twice, spans = nil, []span{in}
+	}
 	matched := int64(0)
-	for _, w := range windows(a.units, in, s.window) {
+	for _, w := range spans {
 		seen := map[audit.Identity]struct{}{}
 		for _, u := range a.units {
 			if !w.touches(u) {

@@ -34,6 +34,7 @@ type Source interface {
 type Options struct {
 	CacheBytes int64 // of decompressed raw pages; default 128 MiB
 	Workers    int   // goroutines that one question reads raw pages with; default GOMAXPROCS
+	Distinct   bool  // the source holds each event once, as a journal does (docs/adr/0007): counts need not look for copies
 	Metrics    *Metrics
 	Now        func() time.Time // for the metrics alone; default time.Now
 }
@@ -46,6 +47,8 @@ type Store struct {
 	metrics *Metrics
 	now     func() time.Time
 	window  float64 // windowRows, but for tests
+
+	distinct bool
 }
 
 var _ store.Searcher = (*Store)(nil)
@@ -64,7 +67,7 @@ func New(source Source, o Options) *Store {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Store{source: source, metrics: o.Metrics, now: o.Now, workers: o.Workers, cache: newCache(o.CacheBytes), window: windowRows}
+	return &Store{source: source, metrics: o.Metrics, now: o.Now, workers: o.Workers, cache: newCache(o.CacheBytes), window: windowRows, distinct: o.Distinct}
 }
 
 // maxValues is how many distinct values Top holds at most.
