@@ -309,7 +309,7 @@ func TestCursorIsWrittenWithoutAnotherSave(t *testing.T) {
 		if err = errors.Join(err, c.Save(2), c.Save(3)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Second) // on the bubble's clock
+		time.Sleep(2 * time.Second) //nolint:forbidigo // on the bubble's clock
 		synctest.Wait()
 		if next, err := readCursor(filepath.Join(dir, "cursors", "detect.json")); err != nil || next != 3 {
 			t.Errorf("%d on disk, %v", next, err)

@@ -114,7 +114,7 @@ type size struct {
 func pinned(ctx context.Context, o options, c *corpus, dir string) (float64, error) {
 	taskset, err := exec.LookPath("taskset")
 	if err != nil {
-		return 0, nil //nolint:nilerr // the row says that it was not measured
+		return 0, nil // the row says that it was not measured
 	}
 	n := min(o.events, 200_000)
 	path := filepath.Join(dir, "pinned.log")
@@ -246,7 +246,7 @@ func fsyncs(dir string, n int, pause time.Duration) ([]time.Duration, error) {
 			return nil, err
 		}
 		took = append(took, time.Since(begin))
-		time.Sleep(pause)
+		time.Sleep(pause) //nolint:forbidigo // the pace of a measurement
 	}
 	return took, nil
 }
