@@ -156,14 +156,21 @@ func (a *App) Reload() error {
 	a.mu.Lock()
 	old := a.cfg
 	a.mu.Unlock()
-	for _, c := range config.Diff(old, next) {
-		if c.Restart {
-			a.log.Warn("this change needs a restart", "field", c.Path)
-		} else {
+	err = a.take(old, next)
+	a.mu.Lock()
+	now := a.cfg
+	a.mu.Unlock()
+	for _, c := range config.Diff(old, now) { // said when it is in force, not before
+		if !c.Restart {
 			a.log.Info("configuration changed", "field", c.Path)
 		}
 	}
-	return a.take(old, next)
+	for _, c := range config.Diff(old, next) {
+		if c.Restart {
+			a.log.Warn("this change needs a restart", "field", c.Path)
+		}
+	}
+	return err
 }
 
 // take puts the live parts of next in force. What fails stays as it is, and the next reload tries it again.
