@@ -51,7 +51,7 @@ docs/reference/who.md. The object is one word, KIND/NAME: what follows it is tak
 				}
 				c.warn(stats)
 				if form == "json" {
-					err = c.jsonLines(acts)
+					err = jsonLines(c, acts)
 				} else {
 					err = explain.Write(c.Out, q, acts, cut)
 				}
@@ -71,20 +71,28 @@ docs/reference/who.md. The object is one word, KIND/NAME: what follows it is tak
 }
 
 // jsonLines writes each value as one line of JSON.
-func (c *cmdline) jsonLines(values any) error {
-	b, err := json.Marshal(values)
-	if err != nil {
-		return fmt.Errorf("cannot write JSON: %w", err)
-	}
-	var rows []json.RawMessage
-	if err := json.Unmarshal(b, &rows); err != nil {
-		return fmt.Errorf("cannot write JSON: %w", err)
-	}
+func jsonLines[T any](c *cmdline, rows []T) error {
 	w := bufio.NewWriter(c.Out)
 	for _, r := range rows {
-		w.Write(append(r, '\n'))
+		line, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("cannot write JSON: %w", err)
+		}
+		w.Write(append(line, '\n'))
 	}
 	return w.Flush()
+}
+
+// rowsOf writes the rows of an answer as JSON or by table, or says that there are none.
+func rowsOf[T any](c *cmdline, o *opened, q store.Query, stats store.Stats, form string, rows []T, table func() error) error {
+	c.warn(stats)
+	switch {
+	case len(rows) == 0:
+		return c.nothing(o, q)
+	case form == "json":
+		return jsonLines(c, rows)
+	}
+	return table()
 }
 
 func (c *cmdline) errorsCmd() *cobra.Command {
@@ -102,14 +110,7 @@ func (c *cmdline) errorsCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				c.warn(stats)
-				if len(rows) == 0 {
-					return c.nothing(o, sq)
-				}
-				if form == "json" {
-					return c.jsonLines(rows)
-				}
-				return explain.WriteErrors(c.Out, rows)
+				return rowsOf(c, o, sq, stats, form, rows, func() error { return explain.WriteErrors(c.Out, rows) })
 			})
 		},
 	}
@@ -135,13 +136,6 @@ func (c *cmdline) loadCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				c.warn(stats)
-				if len(rows) == 0 {
-					return c.nothing(o, sq)
-				}
-				if form == "json" {
-					return c.jsonLines(rows)
-				}
 				var over time.Duration
 				if sq.From != 0 {
 					to := sq.To
@@ -150,7 +144,7 @@ func (c *cmdline) loadCmd() *cobra.Command {
 					}
 					over = time.Duration(to-sq.From) * time.Microsecond
 				}
-				return explain.WriteLoad(c.Out, rows, total, over)
+				return rowsOf(c, o, sq, stats, form, rows, func() error { return explain.WriteLoad(c.Out, rows, total, over) })
 			})
 		},
 	}
