@@ -17,14 +17,9 @@ func load(t testing.TB) *rule.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []*rule.Rule
-	for _, file := range rule.Load(rules.FS, f) {
-		for _, p := range file.Problems {
-			t.Error(p)
-		}
-		all = append(all, file.Rules...)
-	}
-	set, problems := rule.NewSet(all)
+	loaded := rule.Load([]rule.Layer{{Name: "rules", FS: rules.FS}}, f)
+	set, problems := loaded.Set()
+	problems = append(problems, loaded.Problems...)
 	for _, p := range problems {
 		t.Error(p)
 	}
@@ -42,7 +37,7 @@ func TestPack(t *testing.T) {
 	}
 	for _, r := range set.Rules() {
 		t.Run(r.ID, func(t *testing.T) {
-			if r.File != r.ID+".yaml" {
+			if r.File != "rules/"+r.ID+".yaml" {
 				t.Errorf("rule %s stands in %s", r.ID, r.File)
 			}
 			for _, p := range r.RunTests() {
@@ -62,7 +57,7 @@ func TestPack(t *testing.T) {
 			if r.Title == r.ID || r.Description == "" || len(r.Tags) == 0 || len(r.References) == 0 || len(r.FalsePositives) == 0 || len(r.GroupBy) == 0 {
 				t.Error("title, description, tags, references, false_positives and group_by are wanted")
 			}
-			if r.Prefilter == nil && r.ID != "audit-id-reuse" {
+			if r.Expr == nil && r.ID != "audit-id-reuse" {
 				t.Error("no prefilter: the condition would run on every event")
 			}
 		})

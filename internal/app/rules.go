@@ -2,11 +2,7 @@ package app
 
 import (
 	"context"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"whodunit/internal/api"
@@ -33,7 +29,7 @@ func Level(word string) slog.Level {
 // makeRules loads the rules and builds the detector behind its cursor.
 func (a *App) makeRules() error {
 	metrics := detect.NewMetrics(a.reg)
-	native, err := native.New()
+	formats, err := RuleFormats()
 	if err != nil {
 		return err
 	}
@@ -42,7 +38,7 @@ func (a *App) makeRules() error {
 		if err != nil {
 			return nil, err
 		}
-		return detect.NewRules(detect.RulesOptions{Layers: layers, Formats: []rule.Format{native}, Current: &a.current, Metrics: metrics, Logger: a.o.Log}), nil
+		return detect.NewRules(detect.RulesOptions{Layers: layers, Formats: formats, Current: &a.current, Metrics: metrics, Logger: a.o.Log}), nil
 	}
 	if a.rules, err = a.newRules(a.cfg.Rules); err != nil {
 		return err
@@ -66,36 +62,32 @@ func (a *App) makeRules() error {
 }
 
 // layers are the places that rules come from: the shipped pack first, so that a user's rule of the same id replaces one.
-func layers(c config.Rules) ([]detect.Layer, error) {
-	var out []detect.Layer
+func layers(c config.Rules) ([]rule.Layer, error) {
+	var out []rule.Layer
 	if c.DefaultPack {
-		out = append(out, detect.Layer{Name: "shipped", FS: rules.FS})
+		out = append(out, ShippedRules())
 	}
 	for _, p := range c.Paths {
-		st, err := os.Stat(p)
+		l, err := rule.OpenLayer(p)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read rules: %w", err)
+			return nil, err
 		}
-		if st.IsDir() {
-			out = append(out, detect.Layer{Name: p, FS: os.DirFS(p), Dir: p})
-			continue
-		}
-		dir := filepath.Dir(p)
-		out = append(out, detect.Layer{Name: dir, FS: oneFile{os.DirFS(dir), filepath.Base(p)}, Dir: dir})
+		out = append(out, l)
 	}
 	return out, nil
 }
 
-// oneFile shows one file of a folder.
-type oneFile struct {
-	fs.FS
-	name string
-}
+// ShippedRules is the layer of the pack inside the binary.
+func ShippedRules() rule.Layer { return rule.Layer{Name: "shipped", FS: rules.FS} }
 
-// ReadDir is fs.ReadDirFS's.
-func (o oneFile) ReadDir(name string) ([]fs.DirEntry, error) {
-	entries, err := fs.ReadDir(o.FS, name)
-	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() != o.name }), err
+// RuleFormats is every rule language, in the order in which they are asked whether a document is theirs. The first explains
+// documents that none claims.
+func RuleFormats() ([]rule.Format, error) {
+	n, err := native.New()
+	if err != nil {
+		return nil, err
+	}
+	return []rule.Format{n}, nil
 }
 
 // setRules takes over other places of rules. On an error those in force stay.
@@ -149,7 +141,7 @@ func (a *App) ruleList(context.Context) ([]api.Rule, error) {
 	var out []api.Rule
 	for _, r := range a.current.Load().Rules() {
 		out = append(out, api.Rule{ID: r.ID, Title: r.Title, Description: r.Description, Severity: string(r.Severity), Tags: r.Tags,
-			Format: r.Format, File: r.File, Enabled: !r.Disabled})
+			Format: r.Format, File: r.File, Enabled: r.Off == ""})
 	}
 	return out, nil
 }

@@ -7,6 +7,7 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -75,6 +76,22 @@ type Flags uint8
 // FlagIDReused marks an event whose cluster, auditID and stage came before with other content. Clients may choose their
 // auditID, so this is a trace of somebody hiding, or of two API servers that share a cluster name.
 const FlagIDReused Flags = 1 << 0
+
+// FlagGeneric marks a JSON object that is no audit event: a log line of another system, under rules of another log source. Only Raw
+// and Cluster are set.
+const FlagGeneric Flags = 1 << 1
+
+// Generic makes an event of any JSON object, for rules about other logs. It takes ownership of raw. Every error is permanent.
+func Generic(cluster string, raw []byte) (Event, error) {
+	raw = bytes.TrimSpace(raw)
+	if err := Valid(raw); err != nil {
+		return Event{}, fmt.Errorf("cannot parse event: %w", err)
+	}
+	if raw[0] != '{' {
+		return Event{}, fmt.Errorf("%w: a JSON object is wanted", ErrNotAudit)
+	}
+	return Event{Cluster: cluster, Raw: raw, Flags: FlagGeneric}, nil
+}
 
 // Event is one audit event. Raw is exactly what arrived (after redaction) and is never changed; the strings may share
 // its memory, so keeping one keeps the whole event alive: clone what outlives it (strings.Clone). An Event is safe for

@@ -3,13 +3,11 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"whodunit/internal/app"
 	"whodunit/internal/rule"
-	"whodunit/internal/rule/native"
 )
 
 // errRules ends check-rules where something was found; what it was has been printed.
@@ -24,33 +22,30 @@ itself does not run these tests.`,
 		Example: "  whodunit check-rules /etc/whodunit/rules",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			format, err := native.New()
+			formats, err := app.RuleFormats()
 			if err != nil {
 				return err
 			}
-			var rules, tests, problems int
+			var layers []rule.Layer
 			for _, path := range args {
-				files, err := ruleFiles(path, format)
+				l, err := rule.OpenLayer(path)
 				if err != nil {
 					return err
 				}
-				var all []*rule.Rule
-				var found []*rule.Problem
-				for _, f := range files {
-					found = append(found, f.Problems...)
-					all = append(all, f.Rules...)
-				}
-				_, twice := rule.NewSet(all)
-				found = append(found, twice...)
-				for _, r := range all {
-					tests += len(r.Tests)
-					found = append(found, r.RunTests()...)
-				}
-				for _, p := range found {
-					fmt.Fprintln(c.Out, printable(p.Error(), false))
-				}
-				rules, problems = rules+len(all), problems+len(found)
+				layers = append(layers, l)
 			}
+			loaded := rule.Load(layers, formats...)
+			_, found := loaded.Set()
+			found = append(loaded.Problems, found...)
+			tests := 0
+			for _, r := range loaded.Rules {
+				tests += len(r.Tests)
+				found = append(found, r.RunTests()...)
+			}
+			for _, p := range found {
+				fmt.Fprintln(c.Out, printable(p.Error(), false))
+			}
+			rules, problems := len(loaded.Rules), len(found)
 			fmt.Fprintf(c.Out, "%d rules, %d tests, %d problems\n", rules, tests, problems)
 			if problems > 0 {
 				return errRules
@@ -58,29 +53,4 @@ itself does not run these tests.`,
 			return nil
 		},
 	}
-}
-
-// ruleFiles reads a folder of rules or one file; problems name the path as it was given.
-func ruleFiles(path string, format rule.Format) ([]rule.File, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read rules: %w", err)
-	}
-	dir := path
-	var files []rule.File
-	if info.IsDir() {
-		files = rule.Load(os.DirFS(dir), format)
-	} else {
-		dir = filepath.Dir(path)
-		files = []rule.File{rule.LoadFile(os.DirFS(dir), filepath.Base(path), format)}
-	}
-	for _, f := range files {
-		for _, p := range f.Problems {
-			p.File = filepath.Join(dir, p.File)
-		}
-		for _, r := range f.Rules {
-			r.File = filepath.Join(dir, r.File)
-		}
-	}
-	return files, nil
 }

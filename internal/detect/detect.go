@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"whodunit/internal/audit"
+	"whodunit/internal/match"
 	"whodunit/internal/rule"
 )
 
@@ -179,7 +180,7 @@ func (d *Detector) evaluate(recs []audit.Record) []audit.Event {
 		if rec.Seq < d.o.From {
 			continue
 		}
-		ev, err := r.Finding(rec).Event(&rec.Event)
+		ev, err := r.Finding(&rec.Event, rec.Identity).Event(&rec.Event)
 		if err != nil {
 			d.o.Metrics.Errors.WithLabelValues(r.ID, "encode").Inc()
 			d.o.Logger.Error("finding lost", "rule", r.ID, "seq", rec.Seq, "error", err)
@@ -197,7 +198,7 @@ func (d *Detector) run(i int, r *rule.Rule, recs []audit.Record, hits []hit) []h
 	evaluated := 0
 	for j := range recs {
 		ev := &recs[j].Event
-		if ev.Kind == audit.KindFinding || !r.Passes(ev) { // a rule about findings would feed on itself
+		if ev.Kind == audit.KindFinding || !match.Eval(r.Whole(), ev) { // a rule about findings would feed on itself
 			continue
 		}
 		evaluated++
@@ -226,6 +227,9 @@ func (d *Detector) match(r *rule.Rule, ev *audit.Event) (ok bool, err error) {
 			ok, err = false, errPanic
 		}
 	}()
+	if r.Condition == nil {
+		return true, nil
+	}
 	return r.Condition.Match(ev)
 }
 

@@ -49,7 +49,7 @@ func newRule(t testing.TB, id string, c condition) *rule.Rule {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return (&rule.Rule{ID: id, Severity: finding.High, Stages: rule.DefaultStages(), Condition: c, Message: m}).Compile()
+	return &rule.Rule{ID: id, Severity: finding.High, Stages: rule.DefaultStages(), Condition: c, Message: m}
 }
 
 func current(t testing.TB, rules ...*rule.Rule) *rule.Current {

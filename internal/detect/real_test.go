@@ -70,14 +70,9 @@ func pack(t testing.TB) *rule.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []*rule.Rule
-	for _, file := range rule.Load(rules.FS, f) {
-		if len(file.Problems) > 0 {
-			t.Fatal(file.Problems[0])
-		}
-		all = append(all, file.Rules...)
-	}
-	set, problems := rule.NewSet(all)
+	loaded := rule.Load([]rule.Layer{{Name: "rules", FS: rules.FS}}, f)
+	set, problems := loaded.Set()
+	problems = append(problems, loaded.Problems...)
 	if len(problems) > 0 {
 		t.Fatal(problems[0])
 	}

@@ -2,8 +2,8 @@ package detect
 
 import (
 	"hash/maphash"
-	"io/fs"
 	"log/slog"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -11,16 +11,9 @@ import (
 	"whodunit/internal/rule"
 )
 
-// Layer is one place that rules come from.
-type Layer struct {
-	Name string // for messages: "shipped", or the folder's path
-	FS   fs.FS
-	Dir  string // the folder to watch for changes; "" for none
-}
-
 // RulesOptions are what Rules needs. Current and Formats are wanted.
 type RulesOptions struct {
-	Layers  []Layer // a rule of a later layer replaces one of the same id in an earlier layer
+	Layers  []rule.Layer // a rule of a later layer replaces one of the same id in an earlier layer
 	Formats []rule.Format
 	Current *rule.Current // where the set is put in force
 	Metrics *Metrics
@@ -32,7 +25,7 @@ type Rules struct {
 	o RulesOptions
 
 	mu       sync.Mutex
-	files    []map[string]rule.File // the good rules in force, by layer and path
+	files    map[string][]*rule.Rule // the good rules in force, by file
 	problems []*rule.Problem
 	said     map[string]bool // problems that the log has already
 
@@ -49,7 +42,7 @@ func NewRules(o RulesOptions) *Rules {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Logger = o.Logger.With("component", "rules")
-	return &Rules{o: o, files: make([]map[string]rule.File, len(o.Layers)), said: map[string]bool{}, hash: maphash.MakeSeed()}
+	return &Rules{o: o, said: map[string]bool{}, hash: maphash.MakeSeed()}
 }
 
 // Reload reads every layer and puts the result in force. What is wrong is returned, and logged once until it changes. A file
@@ -59,22 +52,10 @@ func (r *Rules) Reload() []*rule.Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.print = r.scan(nil) // before reading: what changes meanwhile shows as a difference later
-	var problems []*rule.Problem
-	var set *rule.Set
-	kept := 0
-	for i, l := range r.o.Layers {
-		files, n := merge(r.files[i], rule.Load(l.FS, r.o.Formats...))
-		kept += n
-		r.files[i] = files
-		var rules []*rule.Rule
-		for _, f := range files {
-			rules = append(rules, f.Rules...)
-			problems = append(problems, in(l, f.Problems)...)
-		}
-		var twice []*rule.Problem
-		set, twice = rule.Over(set, rules)
-		problems = append(problems, in(l, twice)...)
-	}
+	loaded := rule.Load(r.o.Layers, r.o.Formats...)
+	kept := r.keep(loaded)
+	set, problems := loaded.Set()
+	problems = append(problems, loaded.Problems...)
 	slices.SortFunc(problems, func(a, b *rule.Problem) int { return strings.Compare(a.Error(), b.Error()) })
 	r.problems = problems
 	r.o.Current.Store(set)
@@ -82,44 +63,44 @@ func (r *Rules) Reload() []*rule.Problem {
 	return problems
 }
 
-// in names the layer in the problems' file.
-func in(l Layer, ps []*rule.Problem) []*rule.Problem {
-	out := make([]*rule.Problem, len(ps))
-	for i, p := range ps {
-		c := *p
-		c.File = l.Name + "/" + p.File
-		out[i] = &c
+// keep adds to what was loaded the rules that were good before, of files that are broken now, and remembers the result.
+func (r *Rules) keep(now *rule.Loaded) (kept int) {
+	files := make(map[string][]*rule.Rule, len(now.Files))
+	for _, f := range now.Files {
+		files[f] = nil
 	}
-	return out
-}
-
-// merge fills what is broken in now from what was good before.
-func merge(before map[string]rule.File, now []rule.File) (files map[string]rule.File, kept int) {
-	files = make(map[string]rule.File, len(now))
-	var broken []string
-	for _, f := range now {
-		if len(f.Problems) > 0 {
-			broken = append(broken, f.Path)
-			for _, old := range before[f.Path].Rules {
-				if !slices.ContainsFunc(f.Rules, func(n *rule.Rule) bool { return n.ID == old.ID }) {
-					f.Rules = append(f.Rules, old)
-					kept++
-				}
-			}
-		}
-		files[f.Path] = f
+	for _, x := range now.Rules {
+		files[x.File] = append(files[x.File], x)
 	}
-	for path, f := range before {
-		if _, ok := files[path]; ok || len(f.Rules) == 0 {
+	broken := map[string]bool{}
+	for _, p := range now.Problems {
+		broken[p.File] = true
+	}
+	for file, before := range r.files {
+		_, there := files[file]
+		if !broken[file] && (there || !within(file, broken)) {
 			continue
 		}
-		if slices.ContainsFunc(broken, func(dir string) bool { return dir == "." || strings.HasPrefix(path, dir+"/") }) {
-			f.Problems = nil
-			files[path] = f
-			kept += len(f.Rules)
+		for _, old := range before {
+			if !slices.ContainsFunc(files[file], func(n *rule.Rule) bool { return n.ID == old.ID }) {
+				files[file] = append(files[file], old)
+				now.Rules = append(now.Rules, old)
+				kept++
+			}
 		}
 	}
-	return files, kept
+	r.files = files
+	return kept
+}
+
+// within reports whether file is below a folder that could not be read.
+func within(file string, broken map[string]bool) bool {
+	for dir := path.Dir(file); dir != "." && dir != "/"; dir = path.Dir(dir) {
+		if broken[dir] {
+			return true
+		}
+	}
+	return broken["."] || broken["/"]
 }
 
 func (r *Rules) say(set *rule.Set, kept int) {

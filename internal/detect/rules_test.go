@@ -32,9 +32,9 @@ func newFolder(t *testing.T, shipped bool) *folder {
 		t.Fatal(err)
 	}
 	fo := &folder{dir: t.TempDir(), cur: new(rule.Current)}
-	layers := []Layer{{Name: "rules", FS: os.DirFS(fo.dir), Dir: fo.dir}}
+	layers := []rule.Layer{{Name: "rules", FS: os.DirFS(fo.dir), Dir: fo.dir}}
 	if shipped {
-		layers = append([]Layer{{Name: "shipped", FS: rules.FS}}, layers...)
+		layers = append([]rule.Layer{{Name: "shipped", FS: rules.FS}}, layers...)
 	}
 	fo.rules = NewRules(RulesOptions{Layers: layers, Formats: []rule.Format{f}, Current: fo.cur,
 		Logger: slog.New(slog.NewTextHandler(&fo.log, &slog.HandlerOptions{Level: slog.LevelWarn}))})

@@ -41,6 +41,8 @@ type Finding struct {
 	Rule     string   // the rule's id
 	Title    string   // the rule's name for people
 	Severity Severity //
+	Priority string   // the severity in the rule's own words, "" where it has none
+	Format   string   // of the rule: "native", "falco", "sigma", "parseable", "label"
 	Tags     []string
 	Message  string // says who, what, where; hostile text like every field of an event
 	Events   []Evidence
@@ -54,6 +56,8 @@ type doc struct {
 	Rule       string      `json:"rule"`
 	Title      string      `json:"title,omitempty"`
 	Severity   Severity    `json:"severity"`
+	Priority   string      `json:"priority,omitempty"`
+	Format     string      `json:"format,omitempty"`
 	Tags       []string    `json:"tags,omitempty"`
 	Message    string      `json:"message"`
 	Events     []Evidence  `json:"events"`
@@ -96,7 +100,7 @@ type status struct {
 // Event makes the document of f about ev. ev is copied; the result shares no memory with it.
 func (f Finding) Event(ev *audit.Event) (audit.Event, error) {
 	d := doc{
-		Kind: audit.KindFinding, APIVersion: APIVersion, Rule: f.Rule, Title: f.Title, Severity: f.Severity, Tags: f.Tags,
+		Kind: audit.KindFinding, APIVersion: APIVersion, Rule: f.Rule, Title: f.Title, Severity: f.Severity, Priority: f.Priority, Format: f.Format, Tags: f.Tags,
 		Message: f.Message, Events: f.Events, Level: ev.Level, AuditID: ev.AuditID, Stage: ev.Stage, RequestURI: ev.RequestURI,
 		Verb: ev.Verb, User: user{ev.User.Username, ev.User.UID, ev.User.Groups}, SourceIPs: ev.SourceIPs, UserAgent: ev.UserAgent,
 		Received: stamp(ev.ReceivedMicros), StageTime: stamp(ev.StageMicros),

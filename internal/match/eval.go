@@ -2,6 +2,9 @@ package match
 
 import (
 	"bytes"
+	"iter"
+	"net/netip"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -37,25 +40,41 @@ func Eval(e Expr, ev *audit.Event) bool {
 		return e.eval(ev)
 	case *Text:
 		return e.Occurs(ev.Raw)
+	case *Func:
+		return e.Eval(ev)
 	}
 	return false
 }
 
 func (p *Pred) eval(ev *audit.Event) bool {
-	if p.Op == Exists {
+	switch {
+	case p.Field == nil && p.Op == Exists:
 		return Has(ev, p.Path)
+	case p.Field == nil && p.Op == Present:
+		return IsPresent(ev, p.Path)
+	case p.Op == Present && p.Field.Null != nil && p.Field.Null(ev):
+		return true
 	}
-	for v := range Values(ev, p.Path) {
-		if p.Accepts(v) {
-			return true
+	found := false
+	for v := range p.values(ev) {
+		if found = p.Accepts(v); found != p.All {
+			return found
 		}
 	}
-	return false
+	return found
 }
 
-// Accepts reports whether one value satisfies the operator for at least one of the constants. Exists accepts every value.
+func (p *Pred) values(ev *audit.Event) iter.Seq[string] {
+	if p.Field != nil {
+		return func(yield func(string) bool) { p.Field.Values(ev, yield) }
+	}
+	return Values(ev, p.Path)
+}
+
+// Accepts reports whether one value satisfies the operator for at least one of the constants. Exists and Present accept every
+// value.
 func (p *Pred) Accepts(v string) bool {
-	if p.Op == Exists {
+	if p.Op.bare() {
 		return true
 	}
 	fold := p.Fold && p.Op <= Glob
@@ -88,8 +107,33 @@ func accepts(op Op, v, c string) bool {
 	case Less, LessEqual, Greater, GreaterEqual:
 		n, ok := Compare(v, c)
 		return ok && (op == Less && n < 0 || op == LessEqual && n <= 0 || op == Greater && n > 0 || op == GreaterEqual && n >= 0)
+	case Regex:
+		// The interpreter is for meaning, not for speed; a bad pattern matches nothing, and front ends refuse it before.
+		ok, err := regexp.MatchString(c, v)
+		return err == nil && ok
+	case CIDR:
+		return InCIDR(v, c)
 	}
 	return false
+}
+
+// InCIDR reports whether v is an IP address inside the network c, which may be a single address. An IPv4 address in IPv6 form counts as
+// IPv4; a zone is ignored.
+func InCIDR(v, c string) bool {
+	a, err := netip.ParseAddr(v)
+	if err != nil {
+		return false
+	}
+	a = a.Unmap().WithZone("")
+	n, err := netip.ParsePrefix(c)
+	if err != nil {
+		one, err := netip.ParseAddr(c)
+		return err == nil && one.Unmap().WithZone("") == a
+	}
+	if n.Addr().Is4In6() && n.Bits() >= 96 {
+		n = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
+	}
+	return n.Contains(a)
 }
 
 // Fold maps all strings that differ by case alone (Unicode simple folding, as strings.EqualFold) to the same string, which

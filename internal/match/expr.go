@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"whodunit/internal/audit"
 )
 
 // Op is how a value is held against a constant.
@@ -30,9 +32,15 @@ const (
 	LessEqual
 	Greater
 	GreaterEqual
+	Regex   // an RE2 pattern (package regexp) matches somewhere in the value; Fold is not for it: write (?i)
+	CIDR    // the value is an address inside the network; an IPv4 address in IPv6 form counts as IPv4
+	Present // the path is there, be it null
 )
 
-var opNames = [...]string{"exists", "==", "contains", "startsWith", "endsWith", "glob", "<", "<=", ">", ">="}
+var opNames = [...]string{"exists", "==", "contains", "startsWith", "endsWith", "glob", "<", "<=", ">", ">=", "matches", "cidr", "present"}
+
+// bare reports whether the operator takes no constants and asks for the path alone.
+func (op Op) bare() bool { return op == Exists || op == Present }
 
 func (o Op) String() string {
 	if int(o) < len(opNames) {
@@ -41,7 +49,7 @@ func (o Op) String() string {
 	return "op" + strconv.Itoa(int(o))
 }
 
-// Expr is a boolean expression: And, Or, Not, Const, *Pred or *Text. Expressions are immutable once built and safe for
+// Expr is a boolean expression: And, Or, Not, Const, *Pred, *Text or *Func. Expressions are immutable once built and safe for
 // concurrent use.
 type Expr interface {
 	fmt.Stringer
@@ -58,12 +66,30 @@ type (
 	// Const is true or false whatever the event.
 	Const bool
 
-	// Pred tests one path of the event.
+	// Pred tests one path of the event, or one computed field.
 	Pred struct {
-		Path   string   // dotted, see Values
+		Path   string   // dotted, see Values; "" with a Field
+		Field  *Field   // in place of Path
 		Op     Op       //
-		Values []string // constants, any of which may match; empty for Exists, exactly one for the ordering operators
+		Values []string // constants, any of which may match; empty for Exists and Present, exactly one for the ordering operators
 		Fold   bool     // without case
+		All    bool     // every value must satisfy, and there must be one; not for Exists and Present
+	}
+
+	// Field is a list of values that no path names: a part of a text, the images of all containers. Fields with the same Name must
+	// have the same meaning, so that an engine asks once for all predicates on it.
+	Field struct {
+		Name   string
+		Values func(ev *audit.Event, yield func(string) bool) // until yield returns false; safe for concurrent use
+		// Null says whether a Present predicate is true where Values gives nothing; nil: no.
+		Null func(ev *audit.Event) bool
+	}
+
+	// Func is a condition that has no other form. It is the last that an engine asks, and only while the outcome depends on it.
+	// Funcs with the same Name must have the same meaning.
+	Func struct {
+		Name string
+		Eval func(ev *audit.Event) bool // safe for concurrent use
 	}
 
 	// Text is true when Word occurs anywhere in the event: in the decoded text of any name or scalar, without case, and
@@ -81,6 +107,7 @@ func (Not) expr()   {}
 func (Const) expr() {}
 func (*Pred) expr() {}
 func (*Text) expr() {}
+func (*Func) expr() {}
 
 func join(parts []Expr, word, empty string) string {
 	if len(parts) == 0 {
@@ -107,8 +134,21 @@ func (p *Pred) String() string {
 	if p.Fold {
 		op += "/i"
 	}
-	return strings.TrimSpace(p.Path + " " + op + " " + strings.Join(q, "|"))
+	if p.All {
+		op += "/all"
+	}
+	return strings.TrimSpace(p.Name() + " " + op + " " + strings.Join(q, "|"))
 }
+
+// Name is the path, or the computed field's name in angle brackets.
+func (p *Pred) Name() string {
+	if p.Field != nil {
+		return "<" + p.Field.Name + ">"
+	}
+	return p.Path
+}
+
+func (f *Func) String() string { return "func " + strconv.Quote(f.Name) }
 
 func (t *Text) String() string {
 	if t.Open {

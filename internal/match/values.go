@@ -13,7 +13,8 @@ import (
 // last of duplicate names wins as in every Kubernetes decoder, and every array on the way is entered: each of its
 // elements is tried. null, objects and nothing give no value.
 //
-// `cluster` is the event's cluster, which is not in its JSON. `peer` is the last of sourceIPs.
+// `cluster` is the event's cluster, which is not in its JSON. `peer` is the last of sourceIPs. In a generic event (audit.FlagGeneric)
+// they are names like others.
 func Values(e *audit.Event, path string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		if v, ok := header(e, path); ok {
@@ -34,10 +35,7 @@ func Has(e *audit.Event, path string) bool {
 	if v, ok := header(e, path); ok && v != "" {
 		return true
 	}
-	switch path {
-	case "cluster":
-		return e.Cluster != ""
-	case "peer":
+	if path == "peer" && e.Flags&audit.FlagGeneric == 0 {
 		return len(e.SourceIPs) > 0
 	}
 	found := false
@@ -48,9 +46,25 @@ func Has(e *audit.Event, path string) bool {
 	return found
 }
 
+// IsPresent reports whether the path is there, be it null.
+func IsPresent(e *audit.Event, path string) bool {
+	if v, ok := header(e, path); ok && v != "" {
+		return true
+	}
+	if path == "peer" && e.Flags&audit.FlagGeneric == 0 {
+		return len(e.SourceIPs) > 0
+	}
+	found := false
+	reach(e.Raw, path, func([]byte) bool { found = true; return false })
+	return found
+}
+
 // header answers the paths that Parse has read already. ok is false where the raw bytes must be asked: for any other
 // path, and where the empty string could mean both missing and empty.
 func header(e *audit.Event, path string) (v string, ok bool) {
+	if e.Flags&audit.FlagGeneric != 0 {
+		return "", false
+	}
 	switch path {
 	case "cluster":
 		return e.Cluster, true

@@ -3,145 +3,184 @@ package rule
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"iter"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
 
 // Limits on rule files. They keep a hostile or mistaken file from taking the process down; real packs stay far below.
 const (
-	MaxFileBytes = 1 << 20
-	MaxFiles     = 10_000
-	MaxDocuments = 1000    // in one file
-	MaxNodes     = 200_000 // of one document once its aliases are expanded
+	MaxFileBytes = 32 << 20
+	MaxFiles     = 100_000
+	MaxDocuments = 100_000   // in one file
+	MaxNodes     = 1_000_000 // of one document once its aliases are expanded
 )
 
 // Format is one rule language. Implementations are safe for concurrent use.
 type Format interface {
+	Name() string // "native"; it becomes Rule.Format
 	// Claims reports whether a document is of this format.
 	Claims(doc *yaml.Node) bool
-	// Load makes rules of one file's documents. A bad rule is a Problem and never stops the others.
-	Load(file string, docs []*yaml.Node) ([]*Rule, []*Problem)
+	// Loader begins one load.
+	Loader() Loader
 }
 
-// File is what one file held.
-type File struct {
-	Path     string
-	Rules    []*Rule
+// Loader makes rules of documents. It is used by one goroutine.
+type Loader interface {
+	// Add takes the next document; documents come in the order of layers, then of paths, then of their place in the file. A loader
+	// that needs no other document makes its rule at once and lets go of doc.
+	Add(at Place, doc *yaml.Node)
+	// Finish gives the rules and all problems. A bad rule is a Problem and never stops the others.
+	Finish() ([]*Rule, []*Problem)
+}
+
+// Place says where a document comes from.
+type Place struct {
+	Layer int
+	File  string // the layer's name and the path in it
+}
+
+// Loaded is what a Load found.
+type Loaded struct {
+	Files    []string // that were read, in order, named as in Place
+	Rules    []*Rule  // in the order of formats, then as the format gave them
 	Problems []*Problem
 }
 
-// Load reads every *.yaml and *.yml below the root of fsys, in the order of their paths. Names that begin with a dot are
-// passed over: in a mounted ConfigMap they hold a second copy of each file. A document goes to the first format that claims
-// it, or to the first of all, whose problems then say what is wrong with it.
-func Load(fsys fs.FS, formats ...Format) []File {
-	var files []File
-	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			files = append(files, failed(p, err))
-			return nil
-		}
-		if p != "." && strings.HasPrefix(d.Name(), ".") {
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if ext := path.Ext(p); d.IsDir() || ext != ".yaml" && ext != ".yml" {
-			return nil
-		}
-		if len(files) >= MaxFiles {
-			files = append(files, failed(p, fmt.Errorf("more than %d rule files; the rest is not read", MaxFiles)))
-			return fs.SkipAll
-		}
-		files = append(files, LoadFile(fsys, p, formats...))
-		return nil
-	})
-	if err != nil {
-		files = append(files, failed(".", err))
+// Set puts the rules in force: a rule of a later layer replaces one of the same id in an earlier layer.
+func (l *Loaded) Set() (*Set, []*Problem) {
+	byLayer := map[int][]*Rule{}
+	last := 0
+	for _, r := range l.Rules {
+		byLayer[r.Layer] = append(byLayer[r.Layer], r)
+		last = max(last, r.Layer)
 	}
-	return files
+	var set *Set
+	var problems []*Problem
+	for i := range last + 1 {
+		var twice []*Problem
+		set, twice = Over(set, byLayer[i])
+		problems = append(problems, twice...)
+	}
+	return set, problems
 }
 
-func failed(p string, err error) File {
-	return File{Path: p, Problems: []*Problem{{File: p, Text: "cannot read: " + err.Error()}}}
-}
-
-// LoadFile reads one file.
-func LoadFile(fsys fs.FS, p string, formats ...Format) File {
-	f, err := fsys.Open(p)
-	if err != nil {
-		return failed(p, err)
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return File{Path: p} // a link to a folder
-	}
-	b, err := readLimited(f)
-	if err != nil {
-		return failed(p, err)
-	}
-	return Parse(p, b, formats...)
-}
-
-// Parse reads the rules of one file's bytes.
-func Parse(file string, b []byte, formats ...Format) File {
-	out := File{Path: file}
-	docs, problems := documents(file, b)
-	out.Problems = problems
-	byFormat := make([][]*yaml.Node, len(formats))
-	for _, d := range docs {
-		i := max(0, slices.IndexFunc(formats, func(f Format) bool { return f.Claims(d) }))
-		byFormat[i] = append(byFormat[i], d)
-	}
+// Load reads every *.yaml, *.yml and *.json of the layers. A document goes to the first format that claims it, or to the first
+// of all, whose problems then say what is wrong with it. Parsing uses all processors, and few documents are held at a time.
+func Load(layers []Layer, formats ...Format) *Loaded {
+	out := &Loaded{}
+	loaders := make([]Loader, len(formats))
 	for i, f := range formats {
-		if len(byFormat[i]) == 0 {
-			continue
+		loaders[i] = f.Loader()
+	}
+	for d := range parsed(layers, out) {
+		if d.problem != nil {
+			out.Problems = append(out.Problems, d.problem)
 		}
-		rules, problems := f.Load(file, byFormat[i])
-		for _, r := range rules {
-			out.Rules = append(out.Rules, r.Compile())
+		if d.node != nil {
+			i := max(0, slices.IndexFunc(formats, func(f Format) bool { return f.Claims(d.node) }))
+			loaders[i].Add(d.at, d.node)
 		}
+	}
+	for _, l := range loaders {
+		rules, problems := l.Finish()
+		out.Rules = append(out.Rules, rules...)
 		out.Problems = append(out.Problems, problems...)
 	}
 	return out
 }
 
-// documents splits a file at its `---` lines, which begin a document wherever they stand, and parses each part by itself:
-// so a syntax error costs one document, not the rest of the file. Line numbers are those of the file.
-func documents(file string, b []byte) ([]*yaml.Node, []*Problem) {
-	var docs []*yaml.Node
-	var problems []*Problem
-	parts := splitDocuments(string(b))
-	for i, p := range parts {
-		if i == MaxDocuments {
-			return docs, append(problems, &Problem{File: file, Line: p.line, Text: fmt.Sprintf("more than %d documents; the rest is not read", MaxDocuments)})
+// Parse loads the rules of one file's bytes.
+func Parse(file string, b []byte, formats ...Format) *Loaded {
+	dir, name := path.Split(file)
+	return Load([]Layer{{Name: path.Clean(dir), FS: bytesFS{name, b}, File: name}}, formats...)
+}
+
+// document is one piece of a file, parsed.
+type document struct {
+	at      Place
+	node    *yaml.Node
+	problem *Problem
+}
+
+// parsed gives the documents of all layers in order; workers parse ahead of the consumer.
+func parsed(layers []Layer, out *Loaded) iter.Seq[document] {
+	return func(yield func(document) bool) {
+		workers := runtime.GOMAXPROCS(0)
+		queue := make(chan chan document, 4*workers) // results in order, each filled by its worker
+		jobs := make(chan func(), 4*workers)
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for range workers {
+			wg.Go(func() {
+				for f := range jobs {
+					f()
+				}
+			})
 		}
-		n, err := parseDocument(p.text)
-		if err != nil {
-			line, text := yamlError(err)
-			problems = append(problems, &Problem{File: file, Line: p.line + max(line-1, 0), Text: text})
-			continue
+		wg.Go(func() {
+			defer close(jobs)
+			defer close(queue)
+			r := reader{put: func(at Place, p piece, json bool) bool {
+				c := make(chan document, 1)
+				select {
+				case queue <- c:
+				case <-stop:
+					return false
+				}
+				jobs <- func() { c <- parsePiece(at, p, json) }
+				return true
+			}}
+			for i, l := range layers {
+				r.layer(i, l)
+			}
+			out.Files = r.files
+		})
+		defer wg.Wait()
+		defer close(stop)
+		for c := range queue {
+			if !yield(<-c) {
+				return
+			}
 		}
-		if n == nil {
-			continue
-		}
-		shift(n, p.line-1)
-		if err := checkSize(n); err != nil {
-			problems = append(problems, &Problem{File: file, Line: n.Line, Text: err.Error()})
-			continue
-		}
-		docs = append(docs, n)
 	}
-	return docs, problems
+}
+
+func parsePiece(at Place, p piece, json bool) document {
+	if p.problem != "" {
+		return document{at: at, problem: &Problem{File: at.File, Line: p.line, Text: p.problem}}
+	}
+	parse := parseDocument
+	if json {
+		parse = parseJSON
+	}
+	n, err := parse(p.text)
+	if err != nil {
+		line, text := yamlError(err)
+		return document{at: at, problem: &Problem{File: at.File, Line: p.line + max(line-1, 0), Text: text}}
+	}
+	if n == nil {
+		return document{at: at}
+	}
+	if p.line > 1 {
+		shift(n, p.line-1)
+	}
+	if err := checkSize(n); err != nil {
+		return document{at: at, problem: &Problem{File: at.File, Line: n.Line, Text: err.Error()}}
+	}
+	return document{at: at, node: n}
 }
 
 type piece struct {
 	text string
 	line int // of its first line, from 1
+
+	problem string // in place of text
 }
 
 func splitDocuments(s string) []piece {
@@ -155,12 +194,12 @@ func splitDocuments(s string) []piece {
 			end = at + i + 1
 		}
 		if l := s[at:end]; strings.HasPrefix(l, "---") && (len(l) == 3 || strings.ContainsRune(" \t\r\n", rune(l[3]))) && at > start {
-			out = append(out, piece{s[start:at], first})
+			out = append(out, piece{text: s[start:at], line: first})
 			start, first = at, line
 		}
 		at = end
 	}
-	return append(out, piece{s[start:], first})
+	return append(out, piece{text: s[start:], line: first})
 }
 
 // parseDocument gives the document's content, nil for an empty one.
@@ -195,7 +234,7 @@ func shift(n *yaml.Node, lines int) {
 	}
 }
 
-var errTooLarge = errors.New("document is too large: its aliases expand to more than 200000 values")
+var errTooLarge = errors.New("document is too large: its aliases expand to more than 1000000 values")
 
 // checkSize bounds the number of values that n stands for, so that whoever follows its aliases ends, and ends soon.
 func checkSize(n *yaml.Node) error {

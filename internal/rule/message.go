@@ -61,6 +61,11 @@ func ParseMessage(s string, known func(path string) error) (*Message, error) {
 	return m, nil
 }
 
+// defaultMessage is that of a rule without one. The title is literal text.
+func defaultMessage(title string) *Message {
+	return &Message{parts: []part{{text: title + ": "}, {path: "user.username", text: "nobody"}, {text: " "}, {path: "verb", text: "-"}, {text: " "}, {path: "requestURI", text: "-"}}}
+}
+
 // String is the template's source.
 func (m *Message) String() string { return m.source }
 

@@ -5,7 +5,6 @@ package rule
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/finding"
@@ -41,29 +40,42 @@ func Reason(err error) string {
 
 // Rule is one detection. It is immutable once loaded and safe for concurrent use.
 type Rule struct {
-	ID             string // unique in a Set; lower case letters, digits, dots and dashes
-	Title          string // one line for people
+	ID             string // unique in a Set; for formats that have no ids, made of the name
+	Title          string // one line for people; the name, in formats that have one
 	Description    string
 	Severity       finding.Severity
+	Priority       string        // the severity in the rule's own words: "WARNING" in Falco, "high" in Sigma; "" where it has none
 	Tags           []string      // techniques: "attack.t1552.007", "ms-ta9025"
 	Level          audit.Level   // the lowest audit level whose events can satisfy it; for coverage, never a filter
-	Stages         []audit.Stage // the stages it looks at; never empty
+	Stages         []audit.Stage // the stages it looks at; nil: all
 	GroupBy        []string      // paths whose values make one alert of several findings
 	References     []string
 	FalsePositives []string
 
-	Format       string // the front end that made it: "native"
-	File         string // where it stands, as given to Load
+	Format       string // the front end that made it: "native", "falco", "sigma", "parseable", "label"
+	Layer        int    // the place among the layers given to Load
+	File         string // where it stands: the layer's name and the path in it
 	Line, Column int
-	Disabled     bool // it holds its id, so that it can switch a shipped rule off, and never matches
+	Order        int    // among the rules of its format, where the format gives the order a meaning
+	Off          string // why it never matches: "enabled: false", "list tor_exits is empty". It holds its id, so that it can switch a shipped rule off. "": it is on
 
+	PerEvent bool // every event that satisfies it is a finding; otherwise one finding a request, however many events the request has
+	Silent   bool // it makes no findings of its own; correlations look at it
+
+	// Expr and then Condition must hold. What Expr can say needs no Condition (nil), and a Condition without Expr (nil) is asked for
+	// every event. Both are nil in a rule with a Correlation.
+	Expr      match.Expr
 	Condition Condition
-	// Prefilter is implied by Condition: where it is false, Condition is never true. nil: nothing is known.
-	Prefilter match.Expr
-	Message   *Message
-	Tests     []Test
+	// Correlation makes findings of what other rules match. nil: the rule looks at single events.
+	Correlation *Correlation
 
-	quick func(*audit.Event) bool // Prefilter compiled; see Compile
+	Message Renderer // nil: the title, user, verb and URI
+	Tests   []Test
+}
+
+// Renderer makes a finding's message of an event. Immutable, safe for concurrent use. The result is hostile text, and shares no memory with ev.
+type Renderer interface {
+	Render(ev *audit.Event) string
 }
 
 // DefaultStages are the stages of a rule that names none: all that a request can end in, and ResponseStarted, which only
@@ -74,34 +86,52 @@ func DefaultStages() []audit.Stage {
 	return []audit.Stage{audit.StageResponseStarted, audit.StageResponseComplete, audit.StagePanic}
 }
 
-// Compile makes r ready for Match. Load calls it; whoever builds a Rule by hand must, too.
-func (r *Rule) Compile() *Rule {
-	if r.Prefilter != nil {
-		r.quick = compile(r.Prefilter)
-	}
-	return r
-}
-
-// Match reports whether ev satisfies the rule: its stage, then the prefilter, then the condition.
+// Match reports whether ev satisfies the rule, by the plain interpreter. It is always false for a correlation.
 func (r *Rule) Match(ev *audit.Event) (bool, error) {
-	if !r.Passes(ev) {
+	if r.Off != "" || r.Correlation != nil || !match.Eval(r.Whole(), ev) {
 		return false, nil
+	}
+	if r.Condition == nil {
+		return true, nil
 	}
 	return r.Condition.Match(ev)
 }
 
-// Passes reports whether stage and prefilter let ev through to the condition.
-func (r *Rule) Passes(ev *audit.Event) bool {
-	return (r.quick == nil || r.quick(ev)) && slices.Contains(r.Stages, ev.Stage)
+// Whole is the stages and Expr as one expression: what must hold before Condition is asked.
+func (r *Rule) Whole() match.Expr {
+	if len(r.Stages) == 0 {
+		return r.Expr
+	}
+	stages := make([]string, len(r.Stages))
+	for i, s := range r.Stages {
+		stages[i] = string(s)
+	}
+	stage := &match.Pred{Path: "stage", Op: match.Equal, Values: stages}
+	if r.Expr == nil {
+		return stage
+	}
+	return match.And{stage, r.Expr}
 }
 
-// Finding is what r says about rec. The caller has matched it.
-func (r *Rule) Finding(rec *audit.Record) finding.Finding {
-	ev := &rec.Event
-	return finding.Finding{
-		Rule: r.ID, Title: r.Title, Severity: r.Severity, Tags: r.Tags, Message: r.Message.Render(ev),
-		Events: []finding.Evidence{{Cluster: ev.Cluster, AuditID: ev.AuditID, Stage: ev.Stage, Identity: rec.Identity.String()}},
+// Text is the message for ev.
+func (r *Rule) Text(ev *audit.Event) string {
+	if r.Message == nil {
+		return defaultMessage(r.Title).Render(ev)
 	}
+	return r.Message.Render(ev)
+}
+
+// Finding is what r says about ev, whose identity is id. The caller has matched it.
+func (r *Rule) Finding(ev *audit.Event, id audit.Identity) finding.Finding {
+	return finding.Finding{
+		Rule: r.ID, Title: r.Title, Severity: r.Severity, Priority: r.Priority, Format: r.Format, Tags: r.Tags, Message: r.Text(ev),
+		Events: []finding.Evidence{Evidence(ev, id)},
+	}
+}
+
+// Evidence names ev in a finding.
+func Evidence(ev *audit.Event, id audit.Identity) finding.Evidence {
+	return finding.Evidence{Cluster: ev.Cluster, AuditID: ev.AuditID, Stage: ev.Stage, Identity: id.String()}
 }
 
 // Where is the place of r in its file, for people.

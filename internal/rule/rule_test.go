@@ -28,14 +28,11 @@ func load(t testing.TB, files map[string]string) (ids, problems []string) {
 	for name, text := range files {
 		fsys[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	var all []*rule.Rule
-	for _, f := range rule.Load(fsys, format(t)) {
-		all = append(all, f.Rules...)
-		for _, p := range f.Problems {
-			problems = append(problems, p.Error())
-		}
+	loaded := rule.Load([]rule.Layer{{FS: fsys}}, format(t))
+	for _, p := range loaded.Problems {
+		problems = append(problems, p.Error())
 	}
-	set, twice := rule.NewSet(all)
+	set, twice := loaded.Set()
 	for _, r := range set.Rules() {
 		ids = append(ids, r.ID)
 	}
@@ -85,11 +82,11 @@ func TestLoad(t *testing.T) {
 		{"message and group_by", map[string]string{"a.yaml": "id: one\nmessage: '{user.name}'\ngroup_by: [verb, objectref.name]\n" + ok}, nil, []string{
 			`a.yaml:2:10: rule one: message: unknown path "user.name"`, `a.yaml:3:18: rule one: group_by: unknown path "objectref.name" (did you mean "objectRef.name"?)`}},
 		{"alias bomb", map[string]string{"a.yaml": bomb + "id: x\n", "b.yaml": "id: one\n" + ok}, []string{"one"},
-			[]string{"a.yaml:1: document is too large: its aliases expand to more than 200000 values"}},
+			[]string{"a.yaml:1: document is too large: its aliases expand to more than 1000000 values"}},
 		{"alias of itself", map[string]string{"a.yaml": "id: one\n" + ok + "tags: &t [*t]\n"}, nil, []string{"a.yaml:1: an alias contains itself"}},
 		{"aliases", map[string]string{"a.yaml": "id: one\ntags: &t [a]\nreferences: *t\n" + ok}, []string{"one"}, nil},
 		{"large file", map[string]string{"a.yaml": strings.Repeat("#", rule.MaxFileBytes+1), "b.yaml": "id: one\n" + ok}, []string{"one"},
-			[]string{"a.yaml: cannot read: larger than 1048576 bytes"}},
+			[]string{"a.yaml: cannot read: larger than 33554432 bytes"}},
 		{"bad test", map[string]string{"a.yaml": "id: one\n" + ok + "tests:\n  - {name: x, match: true, event: {verb: [}}\n"}, nil, []string{"a.yaml:3: not valid YAML: did not find expected node content"}},
 		{"disabled", map[string]string{"a.yaml": "id: one\nenabled: false\n" + ok}, nil, nil},
 		{"params", map[string]string{"a.yaml": "id: one\nparams: {a: x, b: [y], c: 3, d: true}\ncondition: verb == params.a || verb in params.b || responseStatus.code > params.c || params.d\n"}, []string{"one"}, nil},

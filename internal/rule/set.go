@@ -14,7 +14,7 @@ type Set struct {
 }
 
 // NewSet makes a set. Of rules with the same id the first (by file, then line) stays; each other is left out and is a Problem.
-// Disabled rules are left out, too, once that is settled.
+// Rules that are off are left out, too, once that is settled.
 func NewSet(rules []*Rule) (*Set, []*Problem) {
 	sorted := slices.Clone(rules)
 	slices.SortStableFunc(sorted, func(a, b *Rule) int {
@@ -31,7 +31,7 @@ func NewSet(rules []*Rule) (*Set, []*Problem) {
 		s.byID[r.ID] = r
 		s.rules = append(s.rules, r)
 	}
-	return s.without(func(r *Rule) bool { return r.Disabled }), problems
+	return s.without(func(r *Rule) bool { return r.Off != "" }), problems
 }
 
 // Rules is every rule in order. The slice must not be changed.
@@ -59,7 +59,7 @@ func (c *Current) Load() *Set { return c.p.Load() }
 // Store puts s in force for every evaluation that begins afterwards.
 func (c *Current) Store(s *Set) { c.p.Store(s) }
 
-// Over is base with rules on top: a rule of base whose id one of rules has, disabled or not, is replaced. base may be nil.
+// Over is base with rules on top: a rule of base whose id one of rules has, on or off, is replaced. base may be nil.
 func Over(base *Set, rules []*Rule) (*Set, []*Problem) {
 	ids := map[string]bool{}
 	for _, r := range rules {

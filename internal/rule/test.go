@@ -6,11 +6,12 @@ import (
 	"whodunit/internal/audit"
 )
 
-// Test is one event that a rule must or must not match.
+// Test is one event that a rule must or must not match; for a correlation, several that must or must not set it off.
 type Test struct {
 	Name    string
 	Line    int
 	Event   audit.Event
+	Events  []audit.Event // in place of Event; run by detect.RunTests, passed over by Rule.RunTests
 	Match   bool
 	Message string // the expected message; "" leaves it unchecked
 }
@@ -23,6 +24,9 @@ func (r *Rule) RunTests() []*Problem {
 	}
 	for i := range r.Tests {
 		t := &r.Tests[i]
+		if t.Events != nil {
+			continue
+		}
 		got, err := r.Match(&t.Event)
 		switch {
 		case got != t.Match && err != nil:
@@ -30,7 +34,7 @@ func (r *Rule) RunTests() []*Problem {
 		case got != t.Match:
 			fail(t, "match is %t, want %t", got, t.Match)
 		case got && t.Message != "":
-			if m := r.Message.Render(&t.Event); m != t.Message {
+			if m := r.Text(&t.Event); m != t.Message {
 				fail(t, "message is %q, want %q", m, t.Message)
 			}
 		}

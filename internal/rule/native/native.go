@@ -49,19 +49,30 @@ func (f *Format) Claims(doc *yaml.Node) bool {
 	return id && condition && !detection
 }
 
-// Load makes one rule of each document.
-func (f *Format) Load(file string, docs []*yaml.Node) ([]*rule.Rule, []*rule.Problem) {
-	var rules []*rule.Rule
-	var problems []*rule.Problem
-	for _, d := range docs {
-		l := loader{env: f.env, rule: &rule.Rule{File: file, Line: d.Line, Column: d.Column, Format: "native"}}
-		if r := l.load(d); r != nil {
-			rules = append(rules, r)
-		}
-		problems = append(problems, l.problems...)
-	}
-	return rules, problems
+// Name implements rule.Format.
+func (f *Format) Name() string { return "native" }
+
+// Loader implements rule.Format.
+func (f *Format) Loader() rule.Loader { return &loads{env: f.env} }
+
+// loads gathers the rules of one load.
+type loads struct {
+	env      *environment
+	rules    []*rule.Rule
+	problems []*rule.Problem
 }
+
+// Add implements rule.Loader.
+func (s *loads) Add(at rule.Place, d *yaml.Node) {
+	l := loader{env: s.env, rule: &rule.Rule{Layer: at.Layer, File: at.File, Line: d.Line, Column: d.Column, Format: "native"}}
+	if r := l.load(d); r != nil {
+		s.rules = append(s.rules, r)
+	}
+	s.problems = append(s.problems, l.problems...)
+}
+
+// Finish implements rule.Loader.
+func (s *loads) Finish() ([]*rule.Rule, []*rule.Problem) { return s.rules, s.problems }
 
 // loader reads one rule and gathers everything that is wrong with it.
 type loader struct {
@@ -109,7 +120,11 @@ func (l *loader) load(d *yaml.Node) *rule.Rule {
 		{"condition", func(n *yaml.Node) { l.condition = n }},
 		{"message", func(n *yaml.Node) { l.message = n }},
 		{"group_by", func(n *yaml.Node) { l.groupBy = n; r.GroupBy = l.texts(n) }},
-		{"enabled", func(n *yaml.Node) { r.Disabled = !l.boolean(n) }},
+		{"enabled", func(n *yaml.Node) {
+			if !l.boolean(n) {
+				r.Off = "enabled: false"
+			}
+		}},
 		{"references", func(n *yaml.Node) { r.References = l.texts(n) }},
 		{"false_positives", func(n *yaml.Node) { r.FalsePositives = l.texts(n) }},
 		{"tests", l.tests},
@@ -190,7 +205,7 @@ func (l *loader) compile(d *yaml.Node) {
 		l.failNear(&n, e.near, "condition: %s", e.text)
 	}
 	if len(errs) == 0 {
-		l.rule.Condition, l.rule.Prefilter = c, pre
+		l.rule.Condition, l.rule.Expr = c, pre
 	}
 }
 

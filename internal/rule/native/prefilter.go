@@ -13,7 +13,6 @@ import (
 	"cel.dev/cel-go/common/types/traits"
 
 	"whodunit/internal/match"
-	"whodunit/internal/rule"
 )
 
 // textPaths are the string fields of the header that a prefilter may test: those for which CEL and match read the same text.
@@ -130,8 +129,6 @@ func price(e match.Expr) int {
 		return 3
 	case listPaths[p.Path]:
 		return 3
-	case rule.HeaderText(p.Path) == nil:
-		return 4 // reads the raw bytes
 	case p.Path == codePath:
 		return 2
 	case p.Op == match.Equal && strings.HasPrefix(p.Path, "objectRef."):

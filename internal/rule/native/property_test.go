@@ -11,7 +11,6 @@ import (
 
 	"whodunit/internal/audit"
 	"whodunit/internal/match"
-	"whodunit/internal/rule"
 )
 
 var words = []string{"", "a", "b", "ab", "get", "*", "a*"}
@@ -98,8 +97,7 @@ func randomEvent(t *rapid.T) audit.Event {
 	return ev
 }
 
-// TestPrefilterIsImplied: on random conditions and events, a prefilter is true whenever its condition is, and its compiled
-// form agrees with match.Eval.
+// TestPrefilterIsImplied: on random conditions and events, a prefilter is true whenever its condition is.
 func TestPrefilterIsImplied(t *testing.T) {
 	env := format(t).env
 	filters := 0
@@ -113,16 +111,12 @@ func TestPrefilterIsImplied(t *testing.T) {
 			return
 		}
 		filters++
-		r := (&rule.Rule{Prefilter: pre, Condition: c, Stages: rule.DefaultStages()}).Compile()
 		for range 10 {
 			ev := randomEvent(t)
 			ok, err := c.Match(&ev)
 			want := match.Eval(pre, &ev)
 			if ok && !want {
 				t.Fatalf("%s\nprefilter %s\nrejects %s (%v)", text, pre, ev.Raw, err)
-			}
-			if got := r.Passes(&ev); got != want {
-				t.Fatalf("%s\ncompiled prefilter gives %t, match.Eval %t\non %s", pre, got, want, ev.Raw)
 			}
 		}
 	})
