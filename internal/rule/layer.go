@@ -41,7 +41,9 @@ type reader struct {
 
 // layer reads one layer. Names that begin with a dot are passed over: in a mounted ConfigMap they hold a second copy of each file.
 func (r *reader) layer(i int, l Layer) {
-	place := func(p string) Place { return Place{Layer: i, File: path.Join(filepath.ToSlash(l.Name), p)} }
+	place := func(p string) Place {
+		return Place{Layer: i, File: path.Join(filepath.ToSlash(l.Name), p), FS: l.FS, Path: p}
+	}
 	if l.File != "" {
 		r.file(place(l.File), l.FS, l.File)
 		return

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -72,4 +73,19 @@ func edits(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// maxRegexBytes bounds a pattern; a program grows with it.
+const maxRegexBytes = 16 << 10
+
+// CompileRegex compiles a pattern of a rule (RE2 syntax of package regexp), with a message for people where it cannot.
+func CompileRegex(s string) (*regexp.Regexp, error) {
+	if len(s) > maxRegexBytes {
+		return nil, fmt.Errorf("regular expression of %d bytes; at most %d are taken", len(s), maxRegexBytes)
+	}
+	re, err := regexp.Compile(s)
+	if err != nil {
+		return nil, fmt.Errorf("not a regular expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	}
+	return re, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -59,14 +60,18 @@ func (c *Current) Load() *Set { return c.p.Load() }
 // Store puts s in force for every evaluation that begins afterwards.
 func (c *Current) Store(s *Set) { c.p.Store(s) }
 
-// Over is base with rules on top: a rule of base whose id one of rules has, on or off, is replaced. base may be nil.
+// Over is base with rules on top: a rule of base whose id one of rules has, on or off, is replaced, and so are the silent rules `id#1`,
+// `id#2` that stand for parts of it. base may be nil.
 func Over(base *Set, rules []*Rule) (*Set, []*Problem) {
 	ids := map[string]bool{}
 	for _, r := range rules {
 		ids[r.ID] = true
 	}
 	top, problems := NewSet(rules)
-	out := base.without(func(r *Rule) bool { return ids[r.ID] })
+	out := base.without(func(r *Rule) bool {
+		whole, _, _ := strings.Cut(r.ID, "#")
+		return ids[r.ID] || r.Silent && ids[whole]
+	})
 	for _, r := range top.rules {
 		out.rules, out.byID[r.ID] = append(out.rules, r), r
 	}

@@ -1,0 +1,381 @@
+// Package parseable reads Parseable's alert files, version v1 (of Parseable 0.6 to 1.7): column and composite rules. A rule's targets are
+// checked and kept for those who notify. docs/reference/rules-parseable.md says what is the same and what is not.
+package parseable
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"whodunit/internal/finding"
+	"whodunit/internal/match"
+	"whodunit/internal/rule"
+)
+
+// Options of the format. The zero value is for audit events.
+type Options struct {
+	Generic bool // events are any JSON objects, so every column name may be one of theirs
+}
+
+// Format is the front end; it implements rule.Format. Immutable, safe for concurrent use.
+type Format struct{ o Options }
+
+// New makes the front end.
+func New(o Options) *Format { return &Format{o} }
+
+// Name implements rule.Format.
+func (f *Format) Name() string { return "parseable" }
+
+// Claims implements rule.Format: a mapping with a list of alerts, whose own form tells it from other files with that key.
+func (f *Format) Claims(doc *yaml.Node) bool {
+	alerts := get(doc, "alerts")
+	return alerts != nil && alerts.Kind == yaml.SequenceNode && get(doc, "groups") == nil && get(doc, "detection") == nil
+}
+
+// Loader implements rule.Format.
+func (f *Format) Loader() rule.Loader { return &loads{o: f.o, ids: map[string]int{}} }
+
+type loads struct {
+	o        Options
+	ids      map[string]int
+	rules    []*rule.Rule
+	problems []*rule.Problem
+}
+
+// Finish implements rule.Loader.
+func (s *loads) Finish() ([]*rule.Rule, []*rule.Problem) { return s.rules, s.problems }
+
+// Add implements rule.Loader.
+func (s *loads) Add(at rule.Place, doc *yaml.Node) {
+	l := &loader{loads: s, at: at}
+	if v := l.known(doc, "alert file", "version", "alerts")["version"]; v == nil {
+		l.fail(doc, "", "no version; v1 is expected")
+	} else if v.Value != "v1" {
+		l.fail(v, "", "version %.40q is unknown; v1 is expected", v.Value)
+	}
+	if len(l.problems) > 0 {
+		s.problems = append(s.problems, l.problems...)
+		return // of another version nothing is known
+	}
+	names := map[string]bool{}
+	for _, a := range get(doc, "alerts").Content {
+		l := &loader{loads: s, at: at}
+		l.alert(resolve(a), names)
+		s.problems = append(s.problems, l.problems...)
+	}
+}
+
+// loader reads one alert and gathers everything that is wrong with it.
+type loader struct {
+	*loads
+	at       rule.Place
+	name     string
+	problems []*rule.Problem
+}
+
+func (l *loader) fail(n *yaml.Node, near, format string, a ...any) {
+	l.problems = append(l.problems, &rule.Problem{File: l.at.File, Line: n.Line, Column: n.Column, Rule: l.name, Text: fmt.Sprintf(format, a...), Nearest: near})
+}
+
+func (l *loader) alert(n *yaml.Node, names map[string]bool) {
+	m := l.known(n, "alert", "version", "id", "name", "message", "rule", "targets")
+	if m == nil {
+		return
+	}
+	name, _ := l.text(n, m, "name")
+	l.name = name
+	switch {
+	case m["name"] != nil && strings.TrimSpace(name) == "":
+		l.fail(m["name"], "", "name is empty; every alert needs one")
+	case names[name]:
+		l.fail(m["name"], "", "name %.60q is used already in this file", name)
+	}
+	names[name] = true
+	message, _ := l.text(n, m, "message")
+	if m["message"] != nil && message == "" {
+		l.fail(m["message"], "", "message is empty")
+	}
+	l.targets(n, m["targets"])
+	r := &rule.Rule{
+		ID: l.id(name), Title: name, Severity: finding.Medium, Format: "parseable", Layer: l.at.Layer, File: l.at.File, Line: n.Line, Column: n.Column, PerEvent: true,
+	}
+	if m["message"] != nil {
+		r.Message = l.template(m["message"], message)
+	}
+	repeats := l.rule(n, m["rule"], r)
+	if len(l.problems) > 0 {
+		return
+	}
+	r.Level = level(r.Expr)
+	if repeats == 0 {
+		l.rules = append(l.rules, r)
+		return
+	}
+	base := *r
+	base.ID, base.Silent, base.Message = r.ID+"#1", true, nil
+	r.Expr = nil
+	r.Correlation = &rule.Correlation{Type: rule.Streak, Of: []string{base.ID}, Conds: []rule.Compare{{Op: "gte", Value: float64(repeats)}}}
+	l.rules = append(l.rules, &base, r)
+}
+
+// id makes the rule's id of its name, which may be any text.
+func (l *loader) id(name string) string {
+	var b strings.Builder
+	for _, c := range strings.ToLower(name) {
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			b.WriteRune(c)
+		} else if s := b.String(); s != "" && !strings.HasSuffix(s, "-") {
+			b.WriteByte('-')
+		}
+		if b.Len() >= 80 {
+			break
+		}
+	}
+	id := "parseable." + strings.TrimSuffix(b.String(), "-")
+	if b.Len() == 0 {
+		id = "parseable.alert"
+	}
+	if l.ids[id]++; l.ids[id] > 1 {
+		id += "-" + strconv.Itoa(l.ids[id])
+	}
+	return id
+}
+
+// rule reads the condition into r. repeats is 0 for a composite rule.
+func (l *loader) rule(alert, n *yaml.Node, r *rule.Rule) (repeats int) {
+	if n == nil {
+		l.fail(alert, "", "no rule; {type: column|composite, config: …} is expected")
+		return 0
+	}
+	m := l.known(n, "rule", "type", "config")
+	if m == nil {
+		return 0
+	}
+	kind, ok := l.text(n, m, "type")
+	config := m["config"]
+	switch {
+	case !ok:
+	case config == nil:
+		l.fail(n, "", "no config")
+	case kind == "column":
+		return l.column(config, r)
+	case kind == "composite" && config.Kind == yaml.ScalarNode:
+		x, err := parseComposite(config.Value, l)
+		if err != nil {
+			l.fail(config, err.near, "config: at character %d: %s", err.at+1, err.text)
+			return 0
+		}
+		r.Expr = x
+	case kind == "composite":
+		r.Expr = l.tree(config, 0)
+	default:
+		l.fail(m["type"], rule.Nearest(kind, []string{"column", "composite"}), "type %.40q: column or composite is expected", kind)
+	}
+	return 0
+}
+
+// column reads a column rule: one comparison and how often it must hold.
+func (l *loader) column(n *yaml.Node, r *rule.Rule) (repeats int) {
+	m := l.known(n, "config", "column", "operator", "value", "repeats", "ignoreCase", "ignore_case")
+	if m == nil {
+		return 0
+	}
+	repeats = 1
+	if v := m["repeats"]; v != nil {
+		i, err := strconv.Atoi(v.Value)
+		if err != nil || i < 1 || i > 1_000_000_000 {
+			l.fail(v, "", "repeats %.40q: a whole number from 1 is expected", v.Value)
+		}
+		repeats = i
+	}
+	r.Expr = l.leaf(n, m, "")
+	return repeats
+}
+
+// leaf reads a comparison; kind is "string", "numeric" or "" where the value's type decides.
+func (l *loader) leaf(n *yaml.Node, m map[string]*yaml.Node, kind string) match.Expr {
+	column, ok := l.text(n, m, "column")
+	if !ok || !l.column0(m["column"], column) {
+		return nil
+	}
+	v := m["value"]
+	if v == nil || v.Kind != yaml.ScalarNode {
+		l.fail(n, "", "no value; a text or a number is expected")
+		return nil
+	}
+	number := v.Tag == "!!int" || v.Tag == "!!float"
+	if kind == "" && number || kind == "numeric" {
+		kind = "numeric"
+		if !number {
+			l.fail(v, "", "value %.40q: a number is expected", v.Value)
+			return nil
+		}
+	} else if kind = "string"; v.Tag != "!!str" {
+		l.fail(v, "", "value %.40q: a text is expected", v.Value)
+		return nil
+	}
+	op := map[string]string{"string": "contains", "numeric": "equalTo"}[kind]
+	if o := m["operator"]; o != nil {
+		op = o.Value
+	}
+	fold := false
+	for _, key := range []string{"ignoreCase", "ignore_case"} {
+		if c := m[key]; c != nil {
+			if c.Tag != "!!bool" {
+				l.fail(c, "", "%s: true or false is expected", key)
+			}
+			fold = strings.EqualFold(c.Value, "true")
+		}
+	}
+	x, known, err := compare(column, kind, op, v.Value, fold)
+	switch {
+	case err != nil:
+		l.fail(v, "", "value: %v", err)
+	case x == nil:
+		at := m["operator"]
+		l.fail(at, rule.Nearest(op, known), "operator %.40q does not fit a %s value; one of %s is expected", op, kind, strings.Join(known, ", "))
+	}
+	return x
+}
+
+// maxDepth bounds nested rules.
+const maxDepth = 200
+
+// tree reads a composite rule in its JSON form.
+func (l *loader) tree(n *yaml.Node, depth int) match.Expr {
+	n = resolve(n)
+	if depth > maxDepth {
+		l.fail(n, "", "rule is nested deeper than %d", maxDepth)
+		return nil
+	}
+	if n.Kind != yaml.MappingNode || len(n.Content) != 2 {
+		l.fail(n, "", "one of and, or, not, numeric, string is expected")
+		return nil
+	}
+	key, v := n.Content[0], resolve(n.Content[1])
+	switch key.Value {
+	case "and", "or":
+		if v.Kind != yaml.SequenceNode || len(v.Content) == 0 {
+			l.fail(v, "", "%s: a list of rules is expected", key.Value)
+			return nil
+		}
+		var parts []match.Expr
+		for _, c := range v.Content {
+			parts = append(parts, l.tree(c, depth+1))
+		}
+		if key.Value == "and" {
+			return match.And(parts)
+		}
+		return match.Or(parts)
+	case "not":
+		return match.Not{X: l.tree(v, depth+1)}
+	case "numeric", "string":
+		if m := l.known(v, key.Value, "column", "operator", "value", "ignoreCase", "ignore_case"); m != nil {
+			return l.leaf(v, m, key.Value)
+		}
+		return nil
+	}
+	l.fail(key, rule.Nearest(key.Value, []string{"and", "or", "not", "numeric", "string"}), "%.40q: one of and, or, not, numeric, string is expected", key.Value)
+	return nil
+}
+
+// targets checks where the alert goes. Endpoints are not: templates with placeholders are files as well.
+func (l *loader) targets(alert, n *yaml.Node) {
+	if n == nil || n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
+		l.fail(alert, "", "no targets; a list with at least one is expected")
+		return
+	}
+	fields := map[string][]string{
+		"slack":        {"type", "endpoint", "repeat"},
+		"webhook":      {"type", "endpoint", "headers", "skip_tls_check", "repeat"},
+		"alertmanager": {"type", "endpoint", "skip_tls_check", "username", "password", "repeat"},
+	}
+	for _, c := range n.Content {
+		c = resolve(c)
+		kind := get(c, "type")
+		if kind == nil || fields[kind.Value] == nil {
+			at, word := c, ""
+			if kind != nil {
+				at, word = kind, kind.Value
+			}
+			l.fail(at, rule.Nearest(word, []string{"slack", "webhook", "alertmanager"}), "target type %.40q: slack, webhook or alertmanager is expected", word)
+			continue
+		}
+		m := l.known(c, kind.Value+" target", fields[kind.Value]...)
+		l.text(c, m, "endpoint")
+		if rep := m["repeat"]; rep != nil {
+			l.repeat(rep)
+		}
+	}
+}
+
+func (l *loader) repeat(n *yaml.Node) {
+	m := l.known(n, "repeat", "interval", "times")
+	if v := m["interval"]; v != nil {
+		if _, err := parseInterval(v.Value); err != nil {
+			l.fail(v, "", "interval %.40q: a duration such as 30s or 10m is expected", v.Value)
+		}
+	}
+	if v := m["times"]; v != nil {
+		if i, err := strconv.Atoi(v.Value); err != nil || i < 0 {
+			l.fail(v, "", "times %.40q: a whole number is expected", v.Value)
+		}
+	}
+}
+
+// known is the members of a mapping by name; others than names are problems. nil: n is no mapping.
+func (l *loader) known(n *yaml.Node, what string, names ...string) map[string]*yaml.Node {
+	n = resolve(n)
+	if n.Kind != yaml.MappingNode {
+		l.fail(n, "", "%s: an object is expected", what)
+		return nil
+	}
+	out := make(map[string]*yaml.Node, len(names))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], resolve(n.Content[i+1])
+		switch {
+		case !slices.Contains(names, k.Value):
+			l.fail(k, rule.Nearest(k.Value, names), "unknown field %.60q in %s; one of %s is expected", k.Value, what, strings.Join(names, ", "))
+		case out[k.Value] != nil:
+			l.fail(k, "", "field %q stands twice in %s", k.Value, what)
+		default:
+			out[k.Value] = v
+		}
+	}
+	return out
+}
+
+// text is a wanted text of a mapping that known has read.
+func (l *loader) text(n *yaml.Node, m map[string]*yaml.Node, key string) (string, bool) {
+	v := m[key]
+	if v == nil {
+		l.fail(n, "", "no %s", key)
+		return "", false
+	}
+	if v.Kind != yaml.ScalarNode || v.Tag == "!!null" {
+		l.fail(v, "", "%s: a text is expected", key)
+		return "", false
+	}
+	return v.Value, true
+}
+
+func resolve(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+// get is one member of a mapping, nil where there is none.
+func get(n *yaml.Node, key string) *yaml.Node {
+	n = resolve(n)
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return resolve(n.Content[i+1])
+		}
+	}
+	return nil
+}
