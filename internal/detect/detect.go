@@ -214,8 +214,6 @@ func (d *Detector) run(i int, r *rule.Rule, recs []audit.Record, hits []hit) []h
 	return hits
 }
 
-var errPanic = errors.New("rule panicked")
-
 // match keeps a panic of one rule from the others.
 func (d *Detector) match(r *rule.Rule, ev *audit.Event) (ok bool, err error) {
 	defer func() {

@@ -1,0 +1,166 @@
+package detect
+
+import (
+	"fmt"
+	"slices"
+
+	"whodunit/internal/match"
+	"whodunit/internal/rule"
+)
+
+// ProgramOptions say how rules are run. The zero value is the detector's.
+type ProgramOptions struct {
+	FalcoFirst bool // of the falco rules that an event satisfies, only the one that stands first in their files counts
+	Generic    bool // events are any JSON objects, not audit events
+	MaxStates  int  // see match.EngineOptions
+}
+
+// Program is a set of rules made ready to run: one engine for what they say of single events, and a plan of the correlations.
+// It is immutable and safe for concurrent use; Workers and Judges run it.
+type Program struct {
+	o            ProgramOptions
+	set          *rule.Set
+	rules        []*rule.Rule // in the engine, by place
+	engine       *match.Engine
+	correlations []*rule.Rule // each behind those that it looks at
+	bases        []bool       // by place: a correlation looks at the rule
+	everything   bool         // a correlation counts events that match nothing, too
+}
+
+// Compile makes a program of set. Rules that are off and silent rules that no correlation looks at are not in it. A rule that cannot
+// run (a regular expression that the engine refuses, a correlation over a rule that is not there, or over itself) is a Problem and
+// left out; the others run.
+func Compile(set *rule.Set, o ProgramOptions) (*Program, []*rule.Problem) {
+	p := &Program{o: o, set: set}
+	wanted := map[string]bool{}
+	for _, r := range set.Rules() {
+		if r.Correlation != nil {
+			for _, id := range r.Correlation.Of {
+				wanted[id] = true
+			}
+		}
+	}
+	for _, r := range set.Rules() {
+		if r.Off == "" && r.Correlation == nil && (!r.Silent || wanted[r.ID]) {
+			p.rules = append(p.rules, r)
+		}
+	}
+	problems := p.build()
+	problems = append(problems, p.plan()...)
+	looked := map[string]bool{}
+	for _, r := range p.correlations {
+		for _, id := range r.Correlation.Of {
+			looked[id] = true
+		}
+		p.everything = p.everything || r.Correlation.Type == rule.Streak
+	}
+	p.bases = make([]bool, len(p.rules))
+	for i, r := range p.rules {
+		p.bases[i] = looked[r.ID]
+	}
+	return p, problems
+}
+
+// build makes the engine. Where it refuses, each rule is tried alone to find those that are to blame.
+func (p *Program) build() []*rule.Problem {
+	o := match.EngineOptions{MaxStates: p.o.MaxStates, Generic: p.o.Generic}
+	compile := func(rules []*rule.Rule) (*match.Engine, error) {
+		exprs := make([]match.Expr, len(rules))
+		for i, r := range rules {
+			exprs[i] = r.Whole()
+		}
+		return match.NewEngine(exprs, o)
+	}
+	var err error
+	if p.engine, err = compile(p.rules); err == nil {
+		return nil
+	}
+	var problems []*rule.Problem
+	p.rules = slices.DeleteFunc(p.rules, func(r *rule.Rule) bool {
+		_, err := compile([]*rule.Rule{r})
+		if err != nil {
+			problems = append(problems, problem(r, "it cannot run: %v", err))
+		}
+		return err != nil
+	})
+	if p.engine, err = compile(p.rules); err == nil {
+		return problems
+	}
+	for _, r := range p.rules { // each alone is good, all together are not: too many
+		problems = append(problems, problem(r, "it cannot run together with the others: %v", err))
+	}
+	p.rules, p.engine = nil, nil
+	return problems
+}
+
+func problem(r *rule.Rule, format string, a ...any) *rule.Problem {
+	return &rule.Problem{File: r.File, Line: r.Line, Column: r.Column, Rule: r.ID, Text: fmt.Sprintf(format, a...)}
+}
+
+// plan orders the correlations so that each stands behind those it looks at.
+func (p *Program) plan() []*rule.Problem {
+	const open, good, bad = 1, 2, 3
+	state := map[string]int{}
+	var waiting []*rule.Rule
+	for _, r := range p.rules {
+		state[r.ID] = good
+	}
+	for _, r := range p.set.Rules() {
+		if r.Off == "" && r.Correlation != nil {
+			waiting = append(waiting, r)
+			state[r.ID] = open
+		}
+	}
+	var problems []*rule.Problem
+	for moved := true; moved; {
+		moved = false
+		for _, r := range waiting {
+			if state[r.ID] != open {
+				continue
+			}
+			missing, later := "", false
+			for _, id := range r.Correlation.Of {
+				switch state[id] {
+				case good:
+				case open:
+					later = true
+				default:
+					missing = id
+				}
+			}
+			switch {
+			case missing != "":
+				state[r.ID] = bad
+				problems = append(problems, problem(r, "it correlates rule %q, which is not in force", missing))
+			case later:
+				continue
+			default:
+				state[r.ID] = good
+				p.correlations = append(p.correlations, r)
+			}
+			moved = true
+		}
+	}
+	for _, r := range waiting {
+		if state[r.ID] == open {
+			problems = append(problems, problem(r, "it correlates itself, directly or through others"))
+		}
+	}
+	return problems
+}
+
+// Set is what the program was made of.
+func (p *Program) Set() *rule.Set { return p.set }
+
+// Rules is how many rules look at single events, and how many at what others match.
+func (p *Program) Rules() (single, correlations int) { return len(p.rules), len(p.correlations) }
+
+// Worker makes a Worker that measures nothing and logs nothing.
+func (p *Program) Worker() *Worker { return &Worker{p: p, matcher: p.matcher(), stats: make([]RuleStats, len(p.rules))} }
+
+func (p *Program) matcher() *match.Matcher {
+	if p.engine == nil {
+		return nil
+	}
+	return p.engine.Matcher()
+}

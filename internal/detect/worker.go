@@ -1,0 +1,169 @@
+package detect
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"whodunit/internal/audit"
+	"whodunit/internal/match"
+	"whodunit/internal/rule"
+)
+
+// Hit is a rule that is true of an event.
+type Hit struct {
+	Rule  *rule.Rule
+	place int32 // in the program
+}
+
+// The reasons for which a rule could not decide about an event, in the order of RuleStats.Errors.
+var errorReasons = [...]string{"missing", "cost", "eval", "panic"}
+
+// RuleStats is what one rule's condition did since the last look.
+type RuleStats struct {
+	Evaluations int64                    // conditions run, after the engine
+	Time        time.Duration            // in them; 0 where the worker has no clock
+	Errors      [len(errorReasons)]int64 // evaluations that could not decide, by ErrorReason
+	First       [len(errorReasons)]error // the first error of each reason; it may quote the event, which is hostile
+	dirty       bool
+}
+
+// ErrorReason is the metric label of RuleStats.Errors[i].
+func ErrorReason(i int) string { return errorReasons[i] }
+
+// Worker runs a program's rules on one event after the other, for one goroutine. Any number of workers may run side by side.
+type Worker struct {
+	p       *Program
+	matcher *match.Matcher
+	places  []int
+	hits    []Hit
+	stats   []RuleStats
+	dirty   []int
+	now     func() time.Time // nil: conditions are not timed
+}
+
+// Match gives the rules that are true of ev, in the set's order. The slice is valid until the next call.
+func (w *Worker) Match(ev *audit.Event) []Hit {
+	w.hits = w.appendHits(w.hits[:0], ev)
+	return w.hits
+}
+
+// MatchRaw is Match for an event's bytes, which are parsed only where it matters: ev is nil where nothing hit and no rule needs the
+// event for anything else. Like hits it is valid until the next call, or as long as raw is left alone. The error is permanent: raw is
+// no event. That there is none does not say that raw is well-formed where ev is nil.
+func (w *Worker) MatchRaw(cluster string, raw []byte) (ev *audit.Event, hits []Hit, err error) {
+	w.hits, w.places = w.hits[:0], w.places[:0]
+	if w.matcher != nil {
+		if w.places, err = w.matcher.MatchRaw(cluster, raw, w.places); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(w.places) == 0 && !w.p.everything {
+		return nil, nil, nil
+	}
+	parse := audit.Parse
+	if w.p.o.Generic {
+		parse = audit.Generic
+	}
+	e, err := parse(cluster, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if e.Kind != audit.KindFinding {
+		w.hits = w.conditions(w.hits, &e)
+	}
+	return &e, w.hits, nil
+}
+
+func (w *Worker) appendHits(hits []Hit, ev *audit.Event) []Hit {
+	if ev.Kind == audit.KindFinding || w.matcher == nil { // a rule about findings would feed on itself
+		return hits
+	}
+	w.places = w.matcher.Match(ev, w.places[:0])
+	return w.conditions(hits, ev)
+}
+
+// conditions asks the conditions of the rules that the engine let through. Of falco rules the first in order may be the only one.
+func (w *Worker) conditions(hits []Hit, ev *audit.Event) []Hit {
+	falco := -1
+	for _, i := range w.places {
+		r := w.p.rules[i]
+		if r.Condition != nil && !w.ask(i, r, ev) {
+			continue
+		}
+		if w.p.o.FalcoFirst && r.Format == "falco" {
+			if falco >= 0 {
+				if r.Order < hits[falco].Rule.Order {
+					copy(hits[falco:], hits[falco+1:])
+					hits[len(hits)-1] = Hit{Rule: r, place: int32(i)}
+					falco = len(hits) - 1
+				}
+				continue
+			}
+			falco = len(hits)
+		}
+		hits = append(hits, Hit{Rule: r, place: int32(i)})
+	}
+	return hits
+}
+
+var errPanic = errors.New("rule panicked")
+
+// ask runs one condition, keeps its panic from the others, and counts.
+func (w *Worker) ask(i int, r *rule.Rule, ev *audit.Event) bool {
+	s := &w.stats[i]
+	if !s.dirty {
+		s.dirty = true
+		w.dirty = append(w.dirty, i)
+	}
+	s.Evaluations++
+	var begin time.Time
+	if w.now != nil {
+		begin = w.now()
+	}
+	ok, err := guarded(r.Condition, ev)
+	if w.now != nil {
+		s.Time += w.now().Sub(begin)
+	}
+	if err == nil {
+		return ok
+	}
+	n := reasonIndex(err)
+	s.Errors[n]++
+	if s.First[n] == nil {
+		s.First[n] = err
+	}
+	return false
+}
+
+func guarded(c rule.Condition, ev *audit.Event) (ok bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			ok, err = false, fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+		}
+	}()
+	return c.Match(ev)
+}
+
+func reasonIndex(err error) int {
+	if errors.Is(err, errPanic) {
+		return len(errorReasons) - 1
+	}
+	for i, r := range errorReasons {
+		if r == rule.Reason(err) {
+			return i
+		}
+	}
+	return len(errorReasons) - 2
+}
+
+// Stats hands over what the conditions did since the last call, for the rules whose condition ran, and begins anew.
+func (w *Worker) Stats(f func(r *rule.Rule, s RuleStats)) {
+	for _, i := range w.dirty {
+		s := w.stats[i]
+		w.stats[i] = RuleStats{}
+		f(w.p.rules[i], s)
+	}
+	w.dirty = w.dirty[:0]
+}
