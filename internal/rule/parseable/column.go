@@ -22,28 +22,20 @@ var header = map[string]string{
 	"responseStatus_message": "responseStatus.message", "requestReceivedTimestamp": "requestReceivedTimestamp", "stageTimestamp": "stageTimestamp",
 }
 
-// roots are the top-level members of an audit event (audit.k8s.io/v1), with which every column of a stream of them begins.
-var roots = []string{
-	"kind", "apiVersion", "metadata", "level", "auditID", "stage", "requestURI", "verb", "user", "impersonatedUser", "sourceIPs", "userAgent", "objectRef",
-	"responseStatus", "requestObject", "responseObject", "requestReceivedTimestamp", "stageTimestamp", "timestamp", "annotations",
-}
-
 // knows reports whether an event can have the column, or gives the nearest column that one can have.
 func (l *loader) knows(column string) (near string, ok bool) {
 	if l.o.Generic || strings.HasPrefix(column, "p_") { // p_timestamp, p_tags, p_metadata: the server's own
 		return "", true
 	}
-	root, _, _ := strings.Cut(column, "_")
-	for _, r := range roots {
-		if r == root {
-			return "", true
+	near, ok = rule.KnownPath(column, "_")
+	if !ok {
+		names := rule.EventRoots()
+		for h := range header {
+			names = append(names, h)
 		}
+		near = rule.Nearest(column, names)
 	}
-	names := append([]string(nil), roots...)
-	for h := range header {
-		names = append(names, h)
-	}
-	return rule.Nearest(column, names), false
+	return near, ok
 }
 
 // column0 reports an unknown column at its place.

@@ -4,7 +4,6 @@ package parseable
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -121,23 +120,9 @@ func (l *loader) alert(n *yaml.Node, names map[string]bool) {
 	l.rules = append(l.rules, &base, r)
 }
 
-// id makes the rule's id of its name, which may be any text.
+// id makes the rule's id of its name.
 func (l *loader) id(name string) string {
-	var b strings.Builder
-	for _, c := range strings.ToLower(name) {
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
-			b.WriteRune(c)
-		} else if s := b.String(); s != "" && !strings.HasSuffix(s, "-") {
-			b.WriteByte('-')
-		}
-		if b.Len() >= 80 {
-			break
-		}
-	}
-	id := "parseable." + strings.TrimSuffix(b.String(), "-")
-	if b.Len() == 0 {
-		id = "parseable.alert"
-	}
+	id := "parseable." + rule.Slug(name)
 	if l.ids[id]++; l.ids[id] > 1 {
 		id += "-" + strconv.Itoa(l.ids[id])
 	}
@@ -328,22 +313,10 @@ func (l *loader) repeat(n *yaml.Node) {
 
 // known is the members of a mapping by name; others than names are problems. nil: n is no mapping.
 func (l *loader) known(n *yaml.Node, what string, names ...string) map[string]*yaml.Node {
-	n = resolve(n)
-	if n.Kind != yaml.MappingNode {
-		l.fail(n, "", "%s: an object is expected", what)
-		return nil
-	}
-	out := make(map[string]*yaml.Node, len(names))
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], resolve(n.Content[i+1])
-		switch {
-		case !slices.Contains(names, k.Value):
-			l.fail(k, rule.Nearest(k.Value, names), "unknown field %.60q in %s; one of %s is expected", k.Value, what, strings.Join(names, ", "))
-		case out[k.Value] != nil:
-			l.fail(k, "", "field %q stands twice in %s", k.Value, what)
-		default:
-			out[k.Value] = v
-		}
+	out, problems := rule.Members(n, what, names...)
+	for _, p := range problems {
+		p.File, p.Rule = l.at.File, l.name
+		l.problems = append(l.problems, p)
 	}
 	return out
 }
@@ -362,20 +335,6 @@ func (l *loader) text(n *yaml.Node, m map[string]*yaml.Node, key string) (string
 	return v.Value, true
 }
 
-func resolve(n *yaml.Node) *yaml.Node {
-	for n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
-	return n
-}
+func resolve(n *yaml.Node) *yaml.Node { return rule.Resolve(n) }
 
-// get is one member of a mapping, nil where there is none.
-func get(n *yaml.Node, key string) *yaml.Node {
-	n = resolve(n)
-	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			return resolve(n.Content[i+1])
-		}
-	}
-	return nil
-}
+func get(n *yaml.Node, key string) *yaml.Node { return rule.Member(n, key) }
