@@ -11,8 +11,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"time"
+
+	"whodunit/test/bench/section"
 )
 
 type options struct {
@@ -91,9 +92,5 @@ func run(ctx context.Context, o options) error {
 	if o.out == "" {
 		return nil
 	}
-	return replaceSection(o.out, text)
-}
-
-func machine() string {
-	return fmt.Sprintf("%d cores, %s, %s/%s", runtime.NumCPU(), cpuModel(), runtime.GOOS, runtime.GOARCH)
+	return section.Replace(o.out, "bench", text)
 }

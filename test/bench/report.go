@@ -1,12 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"os"
-	"regexp"
 	"strings"
 	"time"
+
+	"whodunit/test/bench/section"
 )
 
 type report struct {
@@ -20,34 +19,15 @@ type report struct {
 	pinned             float64
 }
 
-func cpuModel() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown processor"
-	}
-	m := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(b)
-	if m == nil {
-		return "unknown processor"
-	}
-	return string(m[1])
-}
-
-func verdict(ok bool) string {
-	if ok {
-		return "yes"
-	}
-	return "**no**"
-}
-
 func (r *report) markdown() string {
 	var b strings.Builder
 	ms := func(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
 	in, de, as, ac := r.ingested, r.detected, r.asked, r.acked
-	fmt.Fprintf(&b, "Measured %s on %s. The sender ran on the same cores.\n\n", r.start.UTC().Format("2006-01-02"), machine())
+	fmt.Fprintf(&b, "Measured %s on %s. The sender ran on the same cores.\n\n", r.start.UTC().Format("2006-01-02"), section.Machine())
 	fmt.Fprintf(&b, "%d real events of %s (mean %d bytes), repeated with new auditIDs and times.\n\n", in.events, r.corpus, r.mean)
 	fmt.Fprintln(&b, "| what | figure | goal | met |\n|--|--|--|--|")
 	row := func(what, figure, goal string, ok bool) {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", what, figure, goal, verdict(ok))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", what, figure, goal, section.Verdict(ok))
 	}
 	row("webhook to durable, searchable and sealed", fmt.Sprintf("%.0f events/s a core (%.0f/s in all)", in.perCore, in.perSec), "20,000 a core", in.perCore >= 20_000)
 	row("a file to durable, searchable and sealed, the process pinned to one core", fmt.Sprintf("%.0f events/s", r.pinned), "20,000", r.pinned >= 20_000)
@@ -69,24 +49,4 @@ func (r *report) markdown() string {
 		fmt.Sprintf("twice the fsync p99 of another file on the disk meanwhile: %s (idle disk: %s, p50 %s)", ms(2*ac.beside99), ms(2*ac.fsync99), ms(ac.fsync50)),
 		ac.p99 <= 2*ac.beside99)
 	return b.String()
-}
-
-const (
-	beginMark = "<!-- bench:begin -->\n"
-	endMark   = "<!-- bench:end -->\n"
-)
-
-// replaceSection puts text between the marks of a file.
-func replaceSection(path, text string) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	head, rest, ok1 := bytes.Cut(b, []byte(beginMark))
-	_, tail, ok2 := bytes.Cut(rest, []byte(endMark))
-	if !ok1 || !ok2 {
-		return fmt.Errorf("%s lacks the marks %q and %q", path, beginMark, endMark)
-	}
-	out := string(head) + beginMark + text + endMark + string(tail)
-	return os.WriteFile(path, []byte(out), 0o644)
 }
