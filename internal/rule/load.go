@@ -3,6 +3,7 @@ package rule
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"path"
 	"runtime"
@@ -43,6 +44,8 @@ type Loader interface {
 type Place struct {
 	Layer int
 	File  string // the layer's name and the path in it
+	FS    fs.FS  // the layer's files, for those that the document names; nil: none
+	Path  string // the file's path in FS
 }
 
 // Loaded is what a Load found.

@@ -2,7 +2,10 @@ package rule
 
 import (
 	"fmt"
+	"iter"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"whodunit/internal/audit"
@@ -14,51 +17,129 @@ const (
 	maxMessageBytes = 4096 // of a whole message
 )
 
-// Message is a template: text with `{path}` or `{path|text for a missing value}`; `{{` and `}}` are braces. A path is
+// Message is a template: text with `{path}` or `{path|text for a missing value}`; `{{` and `}}` are braces. `{? in {path}}` is a part
+// that is left out as a whole when one of its paths has no value; in it a } ends the part, and it holds no other part. A path is
 // resolved by match.Values; several values are joined by a comma, none gives "-". Immutable.
 type Message struct {
 	source string
 	parts  []part
 }
 
+var _ FactsRenderer = (*Message)(nil)
+
 type part struct {
-	text string // literal text, or the fallback of a path
-	path string
+	text   string // literal text, or the fallback of a path
+	path   string
+	needed bool   // without a value, the optional part that it is in is left out
+	values Values // in place of the event's values at path
+	option []part // an optional part, in place of all else
 }
+
+// Values are the values of a placeholder that no path names. They share memory with ev. Safe for concurrent use.
+type Values func(ev *audit.Event) iter.Seq[string]
+
+// CorrelationPaths are the placeholders that Facts fill: a number as short as it can be, a count, and the whole seconds from the first
+// to the last event. Without Facts they have no value.
+var CorrelationPaths = [...]string{"correlation.number", "correlation.events", "correlation.seconds"}
 
 // ParseMessage reads a template. known says whether a path may be named; its error is returned with the path.
 func ParseMessage(s string, known func(path string) error) (*Message, error) {
-	m := &Message{source: s}
+	return ParseTemplate(s, func(path string) (Values, error) { return nil, known(path) })
+}
+
+// ParseTemplate is ParseMessage for placeholders that are not all paths: lookup gives the values of one, nil for those of the path.
+func ParseTemplate(s string, lookup func(name string) (Values, error)) (*Message, error) {
+	p := templateParser{s: s, lookup: lookup}
+	parts, err := p.parts(false)
+	if err != nil {
+		return nil, err
+	}
+	return &Message{source: s, parts: parts}, nil
+}
+
+type templateParser struct {
+	s      string
+	i      int
+	lookup func(string) (Values, error)
+}
+
+// parts reads up to the end, or in an optional part up to the brace that ends it.
+func (p *templateParser) parts(optional bool) ([]part, error) {
+	var out []part
 	var lit strings.Builder
-	for i := 0; i < len(s); {
-		switch {
-		case strings.HasPrefix(s[i:], "{{"), strings.HasPrefix(s[i:], "}}"):
-			lit.WriteByte(s[i])
-			i += 2
-		case s[i] == '}':
-			return nil, fmt.Errorf("byte %d: } without {; a brace is written }}", i)
-		case s[i] == '{':
-			end := strings.IndexByte(s[i:], '}')
-			if end < 0 {
-				return nil, fmt.Errorf("byte %d: { without }; a brace is written {{", i)
-			}
-			path, fallback, ok := strings.Cut(s[i+1:i+end], "|")
-			if path = strings.TrimSpace(path); !ok {
-				fallback = "-"
-			}
-			if err := known(path); err != nil {
-				return nil, err
-			}
-			m.parts = append(m.parts, part{text: lit.String()}, part{path: path, text: fallback})
+	flush := func() {
+		if lit.Len() > 0 {
+			out = append(out, part{text: lit.String()})
 			lit.Reset()
-			i += end + 1
-		default:
-			lit.WriteByte(s[i])
-			i++
 		}
 	}
-	m.parts = append(m.parts, part{text: lit.String()})
-	return m, nil
+	start := p.i
+	for p.i < len(p.s) {
+		rest := p.s[p.i:]
+		switch {
+		case optional && rest[0] == '}':
+			p.i++
+			flush()
+			return out, nil
+		case strings.HasPrefix(rest, "{{"), strings.HasPrefix(rest, "}}"):
+			lit.WriteByte(rest[0])
+			p.i += 2
+		case rest[0] == '}':
+			return nil, fmt.Errorf("byte %d: } without {; a brace is written }}", p.i)
+		case rest[0] == '{':
+			flush()
+			one, err := p.braces(optional)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, one)
+		default:
+			lit.WriteByte(rest[0])
+			p.i++
+		}
+	}
+	if optional {
+		return nil, fmt.Errorf("byte %d: the optional part {? has no end", start)
+	}
+	flush()
+	return out, nil
+}
+
+// braces reads a placeholder, or an optional part.
+func (p *templateParser) braces(optional bool) (part, error) {
+	rest := p.s[p.i:]
+	if strings.HasPrefix(rest, "{?") {
+		if optional {
+			return part{}, fmt.Errorf("byte %d: an optional part inside another", p.i)
+		}
+		at := p.i
+		p.i += 2
+		option, err := p.parts(true)
+		if err == nil && !hasNeeded(option) {
+			err = fmt.Errorf("byte %d: the optional part {? names no path without a text for a missing value, so it is never left out", at)
+		}
+		return part{option: option}, err
+	}
+	end := strings.IndexByte(rest, '}')
+	if end < 0 {
+		return part{}, fmt.Errorf("byte %d: { without }; a brace is written {{", p.i)
+	}
+	p.i += end + 1
+	path, fallback, ok := strings.Cut(rest[1:end], "|")
+	if path = strings.TrimSpace(path); !ok {
+		fallback = "-"
+	}
+	values, err := p.lookup(path)
+	return part{path: path, text: fallback, needed: !ok, values: values}, err
+}
+
+func hasNeeded(parts []part) bool {
+	for _, p := range parts {
+		if p.needed {
+			return true
+		}
+	}
+	return false
 }
 
 // defaultMessage is that of a rule without one. The title is literal text.
@@ -70,28 +151,76 @@ func defaultMessage(title string) *Message {
 func (m *Message) String() string { return m.source }
 
 // Render fills the template from ev. The result is hostile text, at most 4096 bytes; it shares no memory with ev.
-func (m *Message) Render(ev *audit.Event) string {
+func (m *Message) Render(ev *audit.Event) string { return m.render(ev, nil) }
+
+// RenderFacts implements FactsRenderer: Render with values for the CorrelationPaths.
+func (m *Message) RenderFacts(ev *audit.Event, f Facts) string { return m.render(ev, &f) }
+
+func (m *Message) render(ev *audit.Event, f *Facts) string {
 	var b strings.Builder
 	for _, p := range m.parts {
-		if p.path == "" {
-			b.WriteString(p.text)
+		if p.option == nil {
+			p.render(&b, ev, f)
 			continue
 		}
-		start := b.Len()
-		for v := range match.Values(ev, p.path) {
-			if b.Len() > start {
-				b.WriteString(", ")
-			}
-			b.WriteString(shorten(v, maxValueBytes))
-			if b.Len()-start > maxValueBytes {
-				break
-			}
+		var o strings.Builder
+		whole := true
+		for _, q := range p.option {
+			whole = (q.render(&o, ev, f) || !q.needed) && whole
 		}
-		if b.Len() == start {
-			b.WriteString(p.text)
+		if whole {
+			b.WriteString(o.String())
 		}
 	}
 	return shorten(b.String(), maxMessageBytes)
+}
+
+// render writes one part that is not optional and reports whether it had a value.
+func (p *part) render(b *strings.Builder, ev *audit.Event, f *Facts) bool {
+	if p.path == "" {
+		b.WriteString(p.text)
+		return true
+	}
+	start := b.Len()
+	for v := range p.of(ev, f) {
+		if b.Len() > start {
+			b.WriteString(", ")
+		}
+		b.WriteString(shorten(v, maxValueBytes))
+		if b.Len()-start > maxValueBytes {
+			break
+		}
+	}
+	if b.Len() > start {
+		return true
+	}
+	b.WriteString(p.text)
+	return false
+}
+
+func (p *part) of(ev *audit.Event, f *Facts) iter.Seq[string] {
+	switch {
+	case p.values != nil:
+		return p.values(ev)
+	case !strings.HasPrefix(p.path, "correlation."):
+		return match.Values(ev, p.path)
+	}
+	return func(yield func(string) bool) {
+		if f != nil {
+			yield(f.text(p.path))
+		}
+	}
+}
+
+// text is the value of one of the CorrelationPaths.
+func (f *Facts) text(path string) string {
+	switch path {
+	case "correlation.number":
+		return strconv.FormatFloat(f.Number, 'f', -1, 64)
+	case "correlation.events":
+		return strconv.Itoa(f.Events)
+	}
+	return strconv.FormatInt((f.Last-f.First)/time.Second.Microseconds(), 10)
 }
 
 // shorten cuts s to at most n bytes at a rune's border and marks the cut.

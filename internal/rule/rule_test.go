@@ -60,7 +60,7 @@ func TestLoad(t *testing.T) {
 		{"a syntax error costs one document", map[string]string{"a.yaml": "id: one\n" + ok + "---\nid: [\n---\nid: two\n" + ok},
 			[]string{"one", "two"}, []string{"a.yaml:4: not valid YAML: did not find expected node content"}},
 		{"unknown field", map[string]string{"a.yaml": "id: one\n" + ok + "titel: x\n"}, nil,
-			[]string{`a.yaml:3:1: rule one: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, references, false_positives, tests is expected (did you mean "title"?)`}},
+			[]string{`a.yaml:3:1: rule one: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},
 		{"unknown name in the condition", map[string]string{"a.yaml": "id: one\ncondition: verb == 'get' && objctRef.name == ''\n---\nid: two\n" + ok}, []string{"two"},
 			[]string{`a.yaml:2:29: rule one: condition: unknown name "objctRef" in condition; a field of the audit event or a function is expected (did you mean "objectRef"?)`}},
 		{"unknown header field, in a block", map[string]string{"a.yaml": "id: one\ncondition: |\n  verb == 'get' &&\n  user.usernme == ''\n"}, nil,
@@ -117,6 +117,8 @@ func TestMessage(t *testing.T) {
 		"{verb} {{x}} {user.groups} {objectRef.name} {objectRef.name|none}{objectRef.name|}": "get {x} a, b - none",
 		"":                       "",
 		"{cluster}/{requestURI}": "c/\x1b[31m",
+		"{verb}{? in {objectRef.namespace}}{? of {user.groups}, {verb}}{? {verb} {objectRef.name}} [x]": "get of a, b, get [x]",
+		"{correlation.events}{? in {correlation.seconds} s}":                                            "-",
 	} {
 		m, err := rule.ParseMessage(template, known)
 		if err != nil {
@@ -130,7 +132,7 @@ func TestMessage(t *testing.T) {
 	if got := m.Render(&ev); len(got) > 4096 || len(got) < 4000 || !utf8.ValidString(got) {
 		t.Errorf("long message: %d bytes, valid %t", len(got), utf8.ValidString(got))
 	}
-	for _, bad := range []string{"{verb", "verb}", "{", "}"} {
+	for _, bad := range []string{"{verb", "verb}", "{", "}", "{? in {verb}", "{? a}", "{? {verb|x}}", "{? {? {verb}}}"} {
 		if _, err := rule.ParseMessage(bad, known); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
@@ -161,4 +163,26 @@ func FuzzParse(f *testing.F) {
 			r.RunTests()
 		}
 	})
+}
+
+func TestMessageOfCorrelation(t *testing.T) {
+	m, err := rule.ParseMessage("{verb} {correlation.number} {correlation.events}{? in {correlation.seconds} s}", func(string) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := m.RenderFacts(&audit.Event{Verb: "get"}, rule.Facts{Number: 10.5, Events: 12, First: 1_000_000, Last: 61_999_999}), "get 10.5 12 in 60 s"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestReplacedCorrelationLeavesNothing(t *testing.T) {
+	base, _ := rule.NewSet([]*rule.Rule{{ID: "a"}, {ID: "a#1", Silent: true}, {ID: "b#1"}, {ID: "b"}})
+	set, problems := rule.Over(base, []*rule.Rule{{ID: "a", Off: "x"}, {ID: "b"}})
+	var ids []string
+	for _, r := range set.Rules() {
+		ids = append(ids, r.ID)
+	}
+	if diff := cmp.Diff([]string{"b#1", "b"}, ids); diff != "" || problems != nil {
+		t.Error(diff, problems)
+	}
 }

@@ -3,9 +3,13 @@ package native
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/interpreter"
@@ -15,11 +19,17 @@ import (
 	"whodunit/internal/rule"
 )
 
-// condition is a compiled CEL expression.
+// condition is a CEL expression that has been checked. Its program is made when it is first asked: a plan takes more memory than all
+// else of a rule, and many rules are never asked.
 type condition struct {
+	env    *environment
+	text   string
+	consts constants
+
+	once    sync.Once
 	program cel.Program
-	types   *provider
-	params  map[string]ref.Val
+	lists   ref.Val
+	err     error
 }
 
 // compileError is a fault at a place in a condition's text.
@@ -28,48 +38,101 @@ type compileError struct {
 	text, near   string
 }
 
-// compile checks and plans a condition. params are the rule's constants, by their full names ("params.x").
-func (env *environment) compile(text string, params map[string]ref.Val) (*condition, match.Expr, []compileError) {
-	e := env.cel
-	names := env.names
-	if len(params) > 0 {
-		var opts []cel.EnvOption
-		for name, v := range params {
-			opts = append(opts, cel.Variable(name, paramType(v)))
-			names = append(names[:len(names):len(names)], name)
-		}
-		var err error
-		if e, err = e.Extend(opts...); err != nil {
-			return nil, nil, []compileError{{text: err.Error()}}
-		}
-	}
-	checked, issues := e.Compile(text)
-	if issues != nil && issues.Err() != nil {
-		return nil, nil, env.explain(issues, names)
-	}
-	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
-		return nil, nil, []compileError{{line: 1, column: 1, text: fmt.Sprintf("condition gives a %s; a bool is expected", t)}}
-	}
-	p, err := e.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(costs{}), cel.CostLimit(costLimit))
-	if err != nil {
-		return nil, nil, []compileError{{line: 1, column: 1, text: err.Error()}}
-	}
-	return &condition{program: p, types: env.types, params: params}, prefilterOf(checked.NativeRep().Expr(), params), nil
+// compiled is a condition in its two forms. Without a condition the expression says all; without an expression the condition does.
+type compiled struct {
+	expr      match.Expr
+	condition *condition
 }
 
-func paramType(v ref.Val) *cel.Type {
-	switch v.Type() {
-	case types.StringType:
-		return cel.StringType
-	case types.IntType:
-		return cel.IntType
-	case types.BoolType:
-		return cel.BoolType
-	case types.DoubleType:
-		return cel.DoubleType
+// compile checks a condition and derives its expression.
+func (env *environment) compile(text string, c constants) (compiled, []compileError) {
+	checked, errs := env.check(text, c)
+	if len(errs) > 0 {
+		return compiled{}, errs
 	}
-	return cel.ListType(cel.StringType)
+	expr, exact := derive(checked.NativeRep().Expr(), c)
+	if exact {
+		return compiled{expr: expr}, nil
+	}
+	return compiled{expr, &condition{env: env, text: text, consts: c}}, nil
 }
+
+// check parses and checks a condition. Constants are put in before that: a single value as a literal, a list as a member of the
+// variable of lists.
+func (env *environment) check(text string, c constants) (*cel.Ast, []compileError) {
+	parsed, issues := env.cel.Parse(text)
+	if issues != nil && issues.Err() != nil {
+		return nil, env.explain(issues, env.names)
+	}
+	if errs := env.putConstants(parsed.NativeRep(), c); len(errs) > 0 {
+		return nil, errs
+	}
+	checked, issues := env.cel.Check(parsed)
+	if issues != nil && issues.Err() != nil {
+		return nil, env.explain(issues, env.names)
+	}
+	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
+		return nil, []compileError{{line: 1, column: 1, text: fmt.Sprintf("condition gives a %s; a bool is expected", t)}}
+	}
+	return checked, nil
+}
+
+// putConstants replaces params.x and lists.x.
+func (env *environment) putConstants(a *ast.AST, c constants) []compileError {
+	var errs []compileError
+	make := ast.NewExprFactory()
+	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() != ast.SelectKind || e.AsSelect().Operand().Kind() != ast.IdentKind {
+			return
+		}
+		root := e.AsSelect().Operand()
+		name := root.AsIdent() + "." + e.AsSelect().FieldName()
+		isList := strings.HasPrefix(name, listPrefix)
+		if !isList && !strings.HasPrefix(name, paramPrefix) {
+			return
+		}
+		value, ok := c.params[name]
+		if _, l := c.lists[strings.TrimPrefix(name, listPrefix)]; isList {
+			ok = l
+		}
+		switch {
+		case !ok:
+			at := a.SourceInfo().GetStartLocation(e.ID())
+			text := fmt.Sprintf("unknown name %q in condition; a field of the audit event or a function is expected", name)
+			if isList {
+				text = fmt.Sprintf("unknown list %q in condition; one that the rule names under lists is expected", name)
+			}
+			errs = append(errs, compileError{at.Line(), at.Column() + 1, text, rule.Nearest(name, append(c.names(), env.names...))})
+		case e.AsSelect().IsTestOnly():
+			e.SetKindCase(make.NewLiteral(e.ID(), types.True))
+		case isList || value.Type() == types.ListType:
+			e.SetKindCase(make.NewSelect(e.ID(), make.NewIdent(root.ID(), listsVariable), name))
+		default:
+			e.SetKindCase(make.NewLiteral(e.ID(), value))
+		}
+	}))
+	return errs
+}
+
+// names are the full names of the constants.
+func (c constants) names() []string {
+	out := slices.Collect(maps.Keys(c.params))
+	for n := range c.lists {
+		out = append(out, listPrefix+n)
+	}
+	return out
+}
+
+// list is the constant of that full name; nil: there is none, or it is no list.
+func (c constants) list(name string) ref.Val {
+	if l, ok := c.lists[strings.TrimPrefix(name, listPrefix)]; ok && strings.HasPrefix(name, listPrefix) {
+		return texts(l)
+	}
+	return c.params[name]
+}
+
+// listsVariable holds the lists by their full names. No condition can name it.
+const listsVariable = "@lists"
 
 // explain turns the checker's messages into ours, with the nearest known name.
 func (env *environment) explain(issues *cel.Issues, names []string) []compileError {
@@ -106,7 +169,11 @@ func quoted(s, prefix string) (string, bool) {
 
 // Match implements rule.Condition.
 func (c *condition) Match(ev *audit.Event) (bool, error) {
-	out, _, err := c.program.Eval(&activation{ev: ev, types: c.types, params: c.params})
+	c.once.Do(c.plan)
+	if c.err != nil {
+		return false, c.err
+	}
+	out, _, err := c.program.Eval(&activation{ev: ev, types: c.env.types, lists: c.lists})
 	if err != nil {
 		return false, classify(err)
 	}
@@ -115,6 +182,27 @@ func (c *condition) Match(ev *audit.Event) (bool, error) {
 		return false, fmt.Errorf("%w: it gives a %s, not a bool", rule.ErrEval, out.Type())
 	}
 	return bool(b), nil
+}
+
+// plan makes the program.
+func (c *condition) plan() {
+	checked, errs := c.env.check(c.text, c.consts)
+	if len(errs) > 0 { // it was checked before
+		c.err = fmt.Errorf("%w: %s", rule.ErrEval, errs[0].text)
+		return
+	}
+	p, err := c.env.cel.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(costs{}), cel.CostLimit(costLimit))
+	if err != nil {
+		c.err = fmt.Errorf("%w: %w", rule.ErrEval, err)
+		return
+	}
+	lists := map[ref.Val]ref.Val{}
+	for _, name := range c.consts.names() {
+		if v := c.consts.list(name); v.Type() == types.ListType {
+			lists[types.String(name)] = v
+		}
+	}
+	c.program, c.lists = p, types.NewRefValMap(types.DefaultTypeAdapter, lists)
 }
 
 func classify(err error) error {

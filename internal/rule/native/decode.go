@@ -12,7 +12,6 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 
-	"whodunit/internal/audit"
 	"whodunit/internal/rule"
 )
 
@@ -120,28 +119,29 @@ func oneOfWords[T ~string](l *loader, n *yaml.Node, known []T) T {
 	return ""
 }
 
-// readParams reads the rule's constants: texts, numbers, booleans, and lists of texts.
-func (l *loader) readParams(n *yaml.Node) {
+// readParams reads constants: texts, numbers, booleans, and lists of texts. Their names have the prefix "params.".
+func (l *loader) readParams(n *yaml.Node) map[string]ref.Val {
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
 		l.fail(n, "params: a mapping is expected, not %s", kind(n))
-		return
+		return nil
 	}
-	l.params = map[string]ref.Val{}
+	params := map[string]ref.Val{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := resolve(n.Content[i]), resolve(n.Content[i+1])
-		name := "params." + k.Value
+		name := paramPrefix + k.Value
 		switch {
 		case !isIdentifier(k.Value):
 			l.fail(k, "params: the name %.60q: letters, digits and _ are expected", k.Value)
-		case l.params[name] != nil:
+		case params[name] != nil:
 			l.fail(k, "params: %q stands twice", k.Value)
 		default:
 			if p := l.param(v); p != nil {
-				l.params[name] = p
+				params[name] = p
 			}
 		}
 	}
+	return params
 }
 
 func isIdentifier(s string) bool {
@@ -173,58 +173,6 @@ func (l *loader) param(v *yaml.Node) ref.Val {
 	}
 	l.fail(v, "params: a text, a number, true, false or a list of texts is expected, not %s", kind(v))
 	return nil
-}
-
-// tests reads the rule's own tests.
-func (l *loader) tests(n *yaml.Node) {
-	for _, c := range l.list(n) {
-		t := rule.Test{Line: c.Line}
-		cluster, reused, event, decided := "test", false, (*yaml.Node)(nil), false
-		l.fields(c, "test", []field{
-			{"name", func(n *yaml.Node) { t.Name, _ = l.text(n) }},
-			{"event", func(n *yaml.Node) { event = n }},
-			{"match", func(n *yaml.Node) { t.Match = l.boolean(n); decided = true }},
-			{"message", func(n *yaml.Node) { t.Message, _ = l.text(n) }},
-			{"cluster", func(n *yaml.Node) { cluster, _ = l.text(n) }},
-			{"id_reused", func(n *yaml.Node) { reused = l.boolean(n) }},
-		})
-		if event == nil || !decided || t.Name == "" {
-			l.fail(c, "test: name, event and match are expected")
-			continue
-		}
-		ev, err := testEvent(cluster, event)
-		if err != nil {
-			l.fail(event, "test %q: %v", t.Name, err)
-			continue
-		}
-		if reused {
-			ev.Flags |= audit.FlagIDReused
-		}
-		t.Event = ev
-		l.rule.Tests = append(l.rule.Tests, t)
-	}
-}
-
-// testEvent makes an event of its YAML. auditID, stage and level may be left out.
-func testEvent(cluster string, n *yaml.Node) (audit.Event, error) {
-	v, err := plain(n)
-	if err != nil {
-		return audit.Event{}, err
-	}
-	m, ok := v.(map[string]any)
-	if !ok {
-		return audit.Event{}, fmt.Errorf("event: a mapping is expected, not %s", kind(n))
-	}
-	for k, d := range map[string]string{"auditID": "00000000-0000-4000-8000-000000000000", "stage": string(audit.StageResponseComplete), "level": string(audit.LevelRequestResponse)} {
-		if m[k] == nil {
-			m[k] = d
-		}
-	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return audit.Event{}, fmt.Errorf("cannot encode event: %w", err)
-	}
-	return audit.Parse(cluster, b)
 }
 
 // plain turns YAML into what encoding/json writes. Numbers keep their text; times stay texts.

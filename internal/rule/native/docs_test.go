@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"whodunit/internal/rule"
 )
 
 // TestEverythingIsDocumented wants every variable, field and function of ours in the reference.
@@ -14,9 +16,16 @@ func TestEverythingIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := format(t).env
-	want := []string{"glob(", "isServiceAccount(", "serviceAccountNamespace(", "serviceAccountName(", "uriParam(", "inCIDR(", "podSpecs(", "containers(", "cleanPath("}
+	want := []string{"glob(", "isServiceAccount(", "serviceAccountNamespace(", "serviceAccountName(", "uriParam(", "inCIDR(", "podSpecs(", "containers(", "cleanPath(",
+		"images(", "hostPaths(", "imageRegistry(", "imageRepository(", "execCommand(", "isSystemUser(", "isPublicIP("}
 	for _, v := range variables {
 		want = append(want, "`"+v.name+"`")
+	}
+	for _, p := range placeholders {
+		want = append(want, "{"+p.name+"}")
+	}
+	for _, p := range rule.CorrelationPaths {
+		want = append(want, "{"+p+"}")
 	}
 	for _, fields := range env.types.order {
 		for _, f := range fields {

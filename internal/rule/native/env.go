@@ -27,9 +27,9 @@ func (costs) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint6
 	switch function {
 	case "glob", "inCIDR":
 		c = 1 + (5+size(args[0]))*(1+elements(args[1]))/40 // some 10 ns a pattern, where a unit is 100
-	case "uriParam":
+	case "uriParam", "execCommand":
 		c = 1 + size(args[0])/10
-	case "containers", "podSpecs":
+	case "containers", "podSpecs", "images", "hostPaths":
 		c = 1 + size(result)
 	default:
 		return nil
@@ -110,6 +110,7 @@ func newEnvironment() (*environment, error) {
 		opts = append(opts, cel.Variable(v.name, v.typ))
 		e.names = append(e.names, v.name)
 	}
+	opts = append(opts, cel.Variable(listsVariable, cel.MapType(cel.StringType, cel.ListType(cel.StringType))))
 	opts = append(opts, functions()...)
 	if e.cel, err = cel.NewEnv(opts...); err != nil {
 		return nil, fmt.Errorf("cannot make CEL environment: %w", err)

@@ -38,13 +38,27 @@ func functions() []cel.EnvOption {
 		unary("serviceAccountNamespace", str, str, func(v ref.Val) ref.Val { ns, _ := serviceAccount(v); return types.String(ns) }),
 		unary("serviceAccountName", str, str, func(v ref.Val) ref.Val { _, n := serviceAccount(v); return types.String(n) }),
 		unary("cleanPath", str, str, func(v ref.Val) ref.Val { return types.String(path.Clean(string(v.(types.String)))) }),
+		unary("isSystemUser", str, cel.BoolType, func(v ref.Val) ref.Val { return types.Bool(isSystemUser(string(v.(types.String)))) }),
+		unary("isPublicIP", str, cel.BoolType, func(v ref.Val) ref.Val { return types.Bool(isPublicIP(string(v.(types.String)))) }),
+		unary("imageRegistry", str, str, func(v ref.Val) ref.Val { r, _ := splitImage(string(v.(types.String))); return types.String(r) }),
+		unary("imageRepository", str, str, func(v ref.Val) ref.Val {
+			r, path := splitImage(string(v.(types.String)))
+			return types.String(strings.TrimPrefix(r+"/"+path, "/"))
+		}),
+		unary("images", cel.DynType, list, func(v ref.Val) ref.Val { return texts(images(v)) }),
+		unary("hostPaths", cel.DynType, list, hostPaths),
 		unary("podSpecs", cel.DynType, cel.ListType(cel.DynType), podSpecs),
 		unary("containers", cel.DynType, cel.ListType(cel.DynType), containers),
 		cel.Function("uriParam", cel.Overload("uriParam_string_string", []*cel.Type{str, str}, list, cel.BinaryBinding(celURIParam))),
-		// uriParam(name) is uriParam(requestURI, name).
-		cel.Macros(cel.GlobalMacro("uriParam", 1, func(f cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *common.Error) {
-			return f.NewCall("uriParam", f.NewIdent("requestURI"), args[0]), nil
-		})),
+		unary("execCommand", str, str, func(v ref.Val) ref.Val { return types.String(execCommand(string(v.(types.String)))) }),
+		// uriParam(name) is uriParam(requestURI, name), execCommand() is execCommand(requestURI).
+		cel.Macros(
+			cel.GlobalMacro("uriParam", 1, func(f cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *common.Error) {
+				return f.NewCall("uriParam", f.NewIdent("requestURI"), args[0]), nil
+			}),
+			cel.GlobalMacro("execCommand", 0, func(f cel.MacroExprFactory, _ ast.Expr, _ []ast.Expr) (ast.Expr, *common.Error) {
+				return f.NewCall("execCommand", f.NewIdent("requestURI")), nil
+			})),
 	}
 }
 
@@ -113,11 +127,15 @@ func celInCIDR(ip, cidrs ref.Val) ref.Val {
 // celURIParam gives every value of one query parameter, decoded, in order; [] where there is none. A part of the query that
 // is not well-formed is passed over alone, so one bad escape hides nothing else.
 func celURIParam(uri, name ref.Val) ref.Val {
-	_, query, _ := strings.Cut(string(uri.(types.String)), "?")
+	return texts(uriParam(string(uri.(types.String)), string(name.(types.String))))
+}
+
+func uriParam(uri, name string) []string {
+	_, query, _ := strings.Cut(uri, "?")
 	var out []string
 	for part := range strings.SplitSeq(query, "&") {
 		k, v, _ := strings.Cut(part, "=")
-		if uk, err := url.QueryUnescape(k); err != nil || uk != string(name.(types.String)) {
+		if uk, err := url.QueryUnescape(k); err != nil || uk != name {
 			continue
 		}
 		if u, err := url.QueryUnescape(v); err == nil {
@@ -125,49 +143,8 @@ func celURIParam(uri, name ref.Val) ref.Val {
 		}
 		out = append(out, v)
 	}
-	return texts(out)
+	return out
 }
 
-// podSpecs finds the pod specifications in an object, whole or partial: of a pod, of a workload's template, of a cron job.
-func podSpecs(v ref.Val) ref.Val {
-	var out []ref.Val
-	spec := member(v, "spec")
-	for _, s := range []ref.Val{spec, member(spec, "template", "spec"), member(spec, "jobTemplate", "spec", "template", "spec"), member(v, "template", "spec")} {
-		if _, ok := s.(traits.Mapper); ok {
-			out = append(out, s)
-		}
-	}
-	return types.NewRefValList(types.DefaultTypeAdapter, out)
-}
-
-// containers gives the containers of every kind in every pod specification of an object.
-func containers(v ref.Val) ref.Val {
-	var out []ref.Val
-	for it := podSpecs(v).(traits.Lister).Iterator(); it.HasNext() == types.True; {
-		spec := it.Next()
-		for _, kind := range []string{"containers", "initContainers", "ephemeralContainers"} {
-			l, ok := member(spec, kind).(traits.Lister)
-			if !ok {
-				continue
-			}
-			for c := l.Iterator(); c.HasNext() == types.True; {
-				out = append(out, c.Next())
-			}
-		}
-	}
-	return types.NewRefValList(types.DefaultTypeAdapter, out)
-}
-
-// member walks into maps; nil where there is nothing.
-func member(v ref.Val, names ...string) ref.Val {
-	for _, n := range names {
-		m, ok := v.(traits.Mapper)
-		if !ok {
-			return nil
-		}
-		if v, ok = m.Find(types.String(n)); !ok {
-			return nil
-		}
-	}
-	return v
-}
+// execCommand is the command of an exec: its words, which come as one query parameter each, with spaces between.
+func execCommand(uri string) string { return strings.Join(uriParam(uri, "command"), " ") }

@@ -116,7 +116,7 @@ func TestConditions(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.cond, func(t *testing.T) {
-			c, pre, errs := env.compile(tt.cond, nil)
+			c, pre, errs := compileBoth(env, tt.cond, nil)
 			if len(errs) > 0 {
 				t.Fatal(errs)
 			}
@@ -161,7 +161,7 @@ func TestPrefilter(t *testing.T) {
 		if !strings.Contains(tt.cond, "params") {
 			params = nil
 		}
-		_, pre, errs := env.compile(tt.cond, params)
+		_, pre, errs := compileBoth(env, tt.cond, params)
 		if len(errs) > 0 {
 			t.Fatal(tt.cond, errs)
 		}
@@ -181,4 +181,11 @@ func newParams(m map[string]string) map[string]ref.Val {
 		out[k] = types.String(v)
 	}
 	return out
+}
+
+// compileBoth gives the condition as CEL, also where the expression says all.
+func compileBoth(env *environment, text string, params map[string]ref.Val) (*condition, match.Expr, []compileError) {
+	consts := constants{params: params}
+	c, errs := env.compile(text, consts)
+	return &condition{env: env, text: text, consts: consts}, c.expr, errs
 }

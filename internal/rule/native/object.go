@@ -167,7 +167,7 @@ func object0(raw []byte) ref.Val {
 type activation struct {
 	ev                *audit.Event
 	types             *provider
-	params            map[string]ref.Val
+	lists             ref.Val
 	request, response ref.Val
 }
 
@@ -187,6 +187,8 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		return a.types.object(typeRef, &a.ev.ObjectRef), true
 	case "responseStatus":
 		return a.types.object(typeStatus, &a.ev.Response), true
+	case listsVariable:
+		return a.lists, true
 	case "requestObject":
 		if a.request == nil {
 			a.request = jsonValue(body(a.ev.RequestObject))
@@ -203,8 +205,7 @@ func (a *activation) ResolveName(name string) (any, bool) {
 			return variables[i].get(a.ev), true
 		}
 	}
-	v, ok := a.params[name]
-	return v, ok
+	return nil, false
 }
 
 func stamp(micros int64) ref.Val { return types.Timestamp{Time: time.UnixMicro(micros).UTC()} }

@@ -32,14 +32,13 @@ const codePath = "responseStatus.code"
 // anyText is true of a value with at least one character.
 const anyText = "?*"
 
-// prefilterOf derives from a checked condition an expression that is true whenever the condition is. nil: none is known.
-func prefilterOf(e ast.Expr, params map[string]ref.Val) match.Expr {
-	d := deriver{params}
-	x, _ := d.derive(e)
-	return x
+// derive gives from a checked condition an expression that is true whenever the condition is, nil if none is known, and whether it is
+// true of nothing else.
+func derive(e ast.Expr, c constants) (x match.Expr, exact bool) {
+	return deriver{c}.derive(e)
 }
 
-type deriver struct{ params map[string]ref.Val }
+type deriver struct{ consts constants }
 
 // derive gives an expression implied by e, nil if it knows none, and whether the two always agree. Only what always agrees
 // may be negated.
@@ -298,8 +297,8 @@ func (d deriver) constant(e ast.Expr) ref.Val {
 		return types.NewRefValList(types.DefaultTypeAdapter, vals)
 	}
 	if p := pathOf(e); p != "" {
-		if v, ok := d.params[p]; ok {
-			return v
+		if name, ok := strings.CutPrefix(p, listsVariable+"."); ok {
+			return d.consts.list(name)
 		}
 	}
 	return nil

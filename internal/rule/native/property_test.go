@@ -103,7 +103,7 @@ func TestPrefilterIsImplied(t *testing.T) {
 	filters := 0
 	rapid.Check(t, func(t *rapid.T) {
 		text := conditionText(t, 3)
-		c, pre, errs := env.compile(text, nil)
+		c, pre, errs := compileBoth(env, text, nil)
 		if len(errs) > 0 {
 			t.Fatal(text, errs)
 		}
