@@ -1,0 +1,164 @@
+package correlate
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+
+	"whodunit/internal/audit"
+	"whodunit/internal/rule"
+)
+
+// item is an event that waits for its place in time.
+type item struct {
+	micros int64
+	id     audit.Identity
+	event  *audit.Event // our own copy
+	rules  []*rule.Rule
+	order  int // of arrival: the last resort between events that are the same
+	bytes  int
+}
+
+// itemBytes is what an item costs beside its event's text: itself, audit.Event and their places in lists.
+const itemBytes = 800
+
+func newItem(ev *audit.Event, id audit.Identity, at int64, rules []*rule.Rule) *item {
+	it := &item{micros: at, id: id, event: own(ev), rules: bytesOf(rules)}
+	it.bytes = itemBytes + len(ev.Raw) + len(ev.Cluster) + 8*len(rules)
+	return it
+}
+
+func bytesOf(rules []*rule.Rule) []*rule.Rule { return append([]*rule.Rule(nil), rules...) }
+
+// own copies an event, which may share a large batch's memory.
+func own(ev *audit.Event) *audit.Event {
+	parse := audit.Parse
+	if ev.Flags&audit.FlagGeneric != 0 {
+		parse = audit.Generic
+	}
+	out, err := parse(string(append([]byte(nil), ev.Cluster...)), bytes.Clone(ev.Raw))
+	if err != nil { // it was parsed before
+		shared := *ev
+		return &shared
+	}
+	out.Flags = ev.Flags
+	return &out
+}
+
+// queue holds items, and the times of events that only matter as such, in the order of time. Of one time, items come first.
+type queue struct {
+	items items
+	marks marks
+	bytes int
+	count int
+}
+
+// markBytes is what a mark costs, with room to grow.
+const markBytes = 16
+
+func (q *queue) push(it *item) {
+	q.count++
+	it.order = q.count
+	q.bytes += it.bytes
+	heap.Push(&q.items, it)
+}
+
+func (q *queue) mark(at int64) {
+	q.bytes += markBytes
+	heap.Push(&q.marks, at)
+}
+
+func (q *queue) len() int { return len(q.items) + len(q.marks) }
+
+// next is the earliest time.
+func (q *queue) next() (int64, bool) {
+	switch {
+	case len(q.items) == 0 && len(q.marks) == 0:
+		return 0, false
+	case len(q.marks) == 0 || len(q.items) > 0 && q.items[0].micros <= q.marks[0]:
+		return q.items[0].micros, true
+	}
+	return q.marks[0], true
+}
+
+// pop takes the earliest. The queue must not be empty.
+func (q *queue) pop() (it *item, marked bool) {
+	if len(q.marks) == 0 || len(q.items) > 0 && q.items[0].micros <= q.marks[0] {
+		it = heap.Pop(&q.items).(*item) //nolint:forcetypeassert // it holds nothing else
+		q.bytes -= it.bytes
+		return it, false
+	}
+	heap.Pop(&q.marks)
+	q.bytes -= markBytes
+	return nil, true
+}
+
+type items []*item
+
+func (h items) Len() int      { return len(h) }
+func (h items) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h items) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	return cmp.Or(cmp.Compare(a.micros, b.micros), bytes.Compare(a.id[:], b.id[:]), cmp.Compare(a.order, b.order)) < 0
+}
+func (h *items) Push(x any) { *h = append(*h, x.(*item)) } //nolint:forcetypeassert // heap.Interface
+
+// Pop is heap.Interface's.
+func (h *items) Pop() any {
+	old := *h
+	it := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return it
+}
+
+type marks []int64
+
+func (h marks) Len() int           { return len(h) }
+func (h marks) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h marks) Less(i, j int) bool { return h[i] < h[j] }
+func (h *marks) Push(x any)        { *h = append(*h, x.(int64)) } //nolint:forcetypeassert // heap.Interface
+
+// Pop is heap.Interface's.
+func (h *marks) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return t
+}
+
+// timer is the end of a window that is decided when it closes.
+type timer struct {
+	at int64
+	g  *group
+}
+
+type timers []timer
+
+func (h timers) Len() int      { return len(h) }
+func (h timers) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h timers) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.g.p.place, b.g.p.place), cmp.Compare(a.g.key, b.g.key)) < 0
+}
+func (h *timers) Push(x any) { *h = append(*h, x.(timer)) } //nolint:forcetypeassert // heap.Interface
+
+// Pop is heap.Interface's.
+func (h *timers) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	old[len(old)-1] = timer{}
+	*h = old[:len(old)-1]
+	return t
+}
+
+// next is when the first window closes. Groups that were evicted are passed over.
+func (h *timers) next() (int64, bool) {
+	for len(*h) > 0 {
+		if t := (*h)[0]; !t.g.gone && t.g.open && t.g.end == t.at {
+			return t.at, true
+		}
+		heap.Pop(h)
+	}
+	return 0, false
+}
