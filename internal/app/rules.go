@@ -9,7 +9,9 @@ import (
 	"whodunit/internal/config"
 	"whodunit/internal/detect"
 	"whodunit/internal/rule"
+	"whodunit/internal/rule/label"
 	"whodunit/internal/rule/native"
+	"whodunit/internal/rule/parseable"
 	"whodunit/rules"
 )
 
@@ -29,7 +31,7 @@ func Level(word string) slog.Level {
 // makeRules loads the rules and builds the detector behind its cursor.
 func (a *App) makeRules() error {
 	metrics := detect.NewMetrics(a.reg)
-	formats, err := RuleFormats()
+	formats, err := RuleFormats(RuleOptions{})
 	if err != nil {
 		return err
 	}
@@ -80,14 +82,19 @@ func layers(c config.Rules) ([]rule.Layer, error) {
 // ShippedRules is the layer of the pack inside the binary.
 func ShippedRules() rule.Layer { return rule.Layer{Name: "shipped", FS: rules.FS} }
 
+// RuleOptions say how rules of formats with a choice are read. The zero value is for audit events.
+type RuleOptions struct {
+	Generic bool // events are any JSON objects, rules of every log source are taken
+}
+
 // RuleFormats is every rule language, in the order in which they are asked whether a document is theirs. The first explains
 // documents that none claims.
-func RuleFormats() ([]rule.Format, error) {
+func RuleFormats(o RuleOptions) ([]rule.Format, error) {
 	n, err := native.New()
 	if err != nil {
 		return nil, err
 	}
-	return []rule.Format{n}, nil
+	return []rule.Format{n, parseable.New(parseable.Options{Generic: o.Generic}), label.New(label.Options{Generic: o.Generic})}, nil
 }
 
 // setRules takes over other places of rules. On an error those in force stay.

@@ -22,7 +22,7 @@ itself does not run these tests.`,
 		Example: "  whodunit check-rules /etc/whodunit/rules",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			formats, err := app.RuleFormats()
+			formats, err := app.RuleFormats(app.RuleOptions{})
 			if err != nil {
 				return err
 			}
