@@ -47,24 +47,25 @@ func runFakeKubelet(args []string) int {
 		nodes[name] = file
 		return nil
 	})
-	cert := fs.String("cert", "", "server certificate, valid for 127.0.0.1")
+	address := fs.String("address", "127.0.0.1", "of this machine: where the kubelets of all nodes listen; the API server proxies to no loopback address")
+	cert := fs.String("cert", "", "server certificate, valid for the address")
 	key := fs.String("key", "", "its key")
 	_ = fs.Parse(args) // ExitOnError
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", "fakekubelet")
-	if err := serveNodes(ctx, log, nodes, *cert, *key); err != nil {
+	if err := serveNodes(ctx, log, nodes, *address, *cert, *key); err != nil {
 		log.Error("ended", "err", err)
 		return 1
 	}
 	return 0
 }
 
-func serveNodes(ctx context.Context, log *slog.Logger, nodes map[string]string, cert, key string) error {
+func serveNodes(ctx context.Context, log *slog.Logger, nodes map[string]string, address, cert, key string) error {
 	if len(nodes) == 0 {
 		return errors.New("no --node")
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
@@ -90,7 +91,7 @@ func serveNodes(ctx context.Context, log *slog.Logger, nodes map[string]string, 
 			cancel(fmt.Errorf("cannot make client of node %s: %w", name, err))
 			break
 		}
-		n := &node{name: name, port: port, api: c, log: log.With("node", name)}
+		n := &node{name: name, address: address, port: port, api: c, log: log.With("node", name)}
 		wg.Go(func() { n.beat(ctx) })
 		wg.Go(func() { newPods(n).run(ctx) })
 	}
@@ -103,10 +104,11 @@ func serveNodes(ctx context.Context, log *slog.Logger, nodes map[string]string, 
 
 // node is one registered node.
 type node struct {
-	name string
-	port int32
-	api  kubernetes.Interface
-	log  *slog.Logger
+	name    string
+	address string
+	port    int32
+	api     kubernetes.Interface
+	log     *slog.Logger
 }
 
 // beat registers the node and keeps it alive until ctx is done.
@@ -195,7 +197,7 @@ func (n *node) status() v1.NodeStatus {
 	return v1.NodeStatus{
 		Capacity: capacity, Allocatable: capacity,
 		Addresses: []v1.NodeAddress{
-			{Type: v1.NodeInternalIP, Address: "127.0.0.1"}, {Type: v1.NodeHostName, Address: n.name}},
+			{Type: v1.NodeInternalIP, Address: n.address}, {Type: v1.NodeHostName, Address: n.name}},
 		DaemonEndpoints: v1.NodeDaemonEndpoints{KubeletEndpoint: v1.DaemonEndpoint{Port: n.port}},
 		NodeInfo: v1.NodeSystemInfo{
 			KubeletVersion: kubeletVersion, OperatingSystem: "linux", Architecture: "amd64", OSImage: "Fake Linux",

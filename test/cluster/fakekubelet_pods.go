@@ -36,6 +36,7 @@ type pods struct {
 
 	mu    sync.Mutex
 	steps map[types.UID]step // how far each pod got: the cache lags behind what was posted
+	held  map[string]bool    // images that the node has pulled
 	ips   int
 }
 
@@ -49,7 +50,7 @@ const (
 )
 
 func newPods(n *node) *pods {
-	return &pods{node: n, steps: map[types.UID]step{},
+	return &pods{node: n, steps: map[types.UID]step{}, held: map[string]bool{},
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]())}
 }
 
@@ -201,7 +202,7 @@ func (p *pods) start(ctx context.Context, pod *v1.Pod) error {
 	}
 	ip := p.nextIP()
 	err := p.patch(ctx, pod, map[string]any{
-		"phase": phase, "hostIP": "127.0.0.1", "podIP": ip, "podIPs": []map[string]any{{"ip": ip}}, "startTime": now,
+		"phase": phase, "hostIP": p.address, "podIP": ip, "podIPs": []map[string]any{{"ip": ip}}, "startTime": now,
 		"containerStatuses": statuses,
 		"conditions":        []any{condition(v1.PodInitialized, v1.ConditionTrue), condition(v1.PodReady, ready), condition(v1.ContainersReady, ready)},
 	})
@@ -220,7 +221,7 @@ func (p *pods) startContainer(ctx context.Context, pod *v1.Pod, c v1.Container, 
 			"state": map[string]any{"waiting": map[string]any{"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}
 	}
 	if tell {
-		p.event(ctx, pod, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine", c.Image))
+		p.pull(ctx, pod, c)
 		p.event(ctx, pod, v1.EventTypeNormal, "Created", "Created container "+c.Name)
 		p.event(ctx, pod, v1.EventTypeNormal, "Started", "Started container "+c.Name)
 	}
@@ -228,6 +229,21 @@ func (p *pods) startContainer(ctx context.Context, pod *v1.Pod, c v1.Container, 
 		"containerID": fmt.Sprintf("containerd://%016x%016x", rand.Uint64(), rand.Uint64()),
 		"ready":       true, "started": true, "restartCount": 0,
 		"state": map[string]any{"running": map[string]any{"startedAt": now}}}
+}
+
+// pull writes the events of an image's way to the node, in the real kubelet's words.
+func (p *pods) pull(ctx context.Context, pod *v1.Pod, c v1.Container) {
+	p.mu.Lock()
+	held := p.held[c.Image]
+	p.held[c.Image] = true
+	p.mu.Unlock()
+	if held && c.ImagePullPolicy != v1.PullAlways {
+		p.event(ctx, pod, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine", c.Image))
+		return
+	}
+	p.event(ctx, pod, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
+	p.event(ctx, pod, v1.EventTypeNormal, "Pulled",
+		fmt.Sprintf("Successfully pulled image %q in 412ms (412ms including waiting). Image size: 41532160 bytes.", c.Image))
 }
 
 // complete posts that the containers of a pod that does not restart ended well.

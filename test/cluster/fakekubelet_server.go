@@ -51,7 +51,9 @@ func kubeletHandler() http.Handler {
 			streamIdle, streamCreate, remotecommand.SupportedStreamingProtocols)
 	}
 	mux.HandleFunc("/exec/{ns}/{pod}/{container}", exec)
-	mux.HandleFunc("/run/{ns}/{pod}/{container}", exec)
+	mux.HandleFunc("/run/{ns}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "fake run in %s/%s: %q\n", r.PathValue("pod"), r.PathValue("container"), r.FormValue("cmd"))
+	})
 	mux.HandleFunc("/attach/{ns}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
 		opts, err := remotecommand.NewOptions(r)
 		if err != nil {

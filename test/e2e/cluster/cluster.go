@@ -6,6 +6,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -33,12 +35,15 @@ const (
 
 // Config says what to start. The zero value starts the control plane without nodes and without a webhook.
 type Config struct {
-	Binary    string   // the testcluster program; "" for where build.sh puts it
-	Dir       string   // an existing directory for everything; "" makes a temporary one that Stop removes
-	Users     []User   // beside DefaultUsers
-	Nodes     []string // names of nodes to fake; any at all starts the scheduler and the fake kubelet
-	LoadUsers int      // users load-001 and on, for Load
-	Policy    []byte   // audit policy; nil for this package's own, which is close to what careful clusters run
+	Binary    string            // the testcluster program; "" for where build.sh puts it
+	Dir       string            // an existing directory for everything; "" makes a temporary one that Stop removes
+	Users     []User            // beside DefaultUsers
+	Nodes     []string          // names of nodes to fake; any at all starts the scheduler and the fake kubelet
+	Kubelets  string            // the address of this machine where their kubelets listen; "" for 127.0.0.1, to which nodes/proxy is refused
+	LoadUsers int               // users load-001 and on, for Load
+	Policy    []byte            // audit policy; nil for this package's own, which is close to what careful clusters run
+	RBAC      []byte            // what the users may do, as manifests; nil for this package's own
+	From      map[string]string // from which addresses of this machine users' calls come; others: 127.0.0.1. See Cluster.From
 	Log       AuditLog
 	Webhook   *Webhook // nil: the log alone
 	Flags     []string // more flags for kube-apiserver, last, so that they win
@@ -87,6 +92,8 @@ type Cluster struct {
 	api    *process
 	others []*process // clients of the API server, in order of their start
 	ports  []*Port    // the API server's
+
+	mu     sync.Mutex // guards others and relays while the cluster runs
 	relays []*relay
 }
 
@@ -180,6 +187,11 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 	c.URL = "https://" + port.Address()
 	if err := c.writeUsers(); err != nil {
 		return err
+	}
+	for user, addr := range c.cfg.From {
+		if err := c.From(ctx, user, addr); err != nil {
+			return err
+		}
 	}
 	flags, err := c.auditFlags()
 	if err != nil {
@@ -279,16 +291,24 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 		return err
 	}
 	c.others = append(c.others, p)
-	args := []string{"fakekubelet", "--cert", c.path("pki", "kubelet.crt"), "--key", c.path("pki", "kubelet.key")}
-	for _, n := range c.cfg.Nodes {
+	return c.AddNodes(ctx, c.cfg.Nodes...)
+}
+
+// AddNodes starts the fake kubelets of nodes, whose users system:node:NAME have kubeconfigs, and waits until they are ready.
+func (c *Cluster) AddNodes(ctx context.Context, names ...string) error {
+	args := []string{"fakekubelet", "--address", cmp.Or(c.cfg.Kubelets, "127.0.0.1"), "--cert", c.path("pki", "kubelet.crt"), "--key", c.path("pki", "kubelet.key")}
+	for _, n := range names {
 		args = append(args, "--node", n+"="+c.Kubeconfig("system:node:"+n))
 	}
-	if p, err = c.spawn("fakekubelet", args...); err != nil {
+	p, err := c.spawn("fakekubelet", args...)
+	if err != nil {
 		return err
 	}
+	c.mu.Lock()
 	c.others = append(c.others, p)
+	c.mu.Unlock()
 	return p.until(ctx, nodesLimit, func(ctx context.Context) error {
-		return c.Kubectl(ctx, Admin, append([]string{"wait", "--for=condition=Ready", "--timeout=5s", "node"}, c.cfg.Nodes...)...).Err
+		return c.Kubectl(ctx, Admin, append([]string{"wait", "--for=condition=Ready", "--timeout=5s", "node"}, names...)...).Err
 	})
 }
 

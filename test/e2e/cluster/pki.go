@@ -55,8 +55,8 @@ func template(name string) *x509.Certificate {
 	}
 }
 
-// issue makes a certificate for 127.0.0.1 that serves as server and client, both in PEM.
-func (a *authority) issue(name string) (cert, key []byte, err error) {
+// issue makes a certificate for 127.0.0.1 and more addresses that serves as server and client, both in PEM.
+func (a *authority) issue(name string, more ...net.IP) (cert, key []byte, err error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -64,6 +64,7 @@ func (a *authority) issue(name string) (cert, key []byte, err error) {
 	tmpl := template(name)
 	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	tmpl.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(advertised), net.IPv4(10, 96, 0, 1)}
+	tmpl.IPAddresses = append(tmpl.IPAddresses, more...)
 	tmpl.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default.svc"}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, k.Public(), a.key)
 	if err != nil {
@@ -71,6 +72,23 @@ func (a *authority) issue(name string) (cert, key []byte, err error) {
 	}
 	key, err = keyPEM(k)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), key, err
+}
+
+// IssueClient makes a client certificate of the cluster's authority, as installers make that of the first administrator.
+func (c *Cluster) IssueClient(user string, groups ...string) (Credentials, error) {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Credentials{}, err
+	}
+	tmpl := template(user)
+	tmpl.Subject.Organization = groups
+	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, c.ca.cert, k.Public(), c.ca.key)
+	if err != nil {
+		return Credentials{}, err
+	}
+	key, err := keyPEM(k)
+	return Credentials{Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), Key: key}, err
 }
 
 func keyPEM(k crypto.Signer) ([]byte, error) {
@@ -94,8 +112,12 @@ func (c *Cluster) writePKI() error {
 		return err
 	}
 	files := map[string][]byte{"ca.crt": ca.pem, "ca.key": caKey}
+	var more []net.IP
+	if ip := net.ParseIP(c.cfg.Kubelets); ip != nil {
+		more = append(more, ip)
+	}
 	for _, name := range []string{"server", "client", "kubelet"} {
-		if files[name+".crt"], files[name+".key"], err = ca.issue(name); err != nil {
+		if files[name+".crt"], files[name+".key"], err = ca.issue(name, more...); err != nil {
 			return fmt.Errorf("cannot make %s certificate: %w", name, err)
 		}
 	}

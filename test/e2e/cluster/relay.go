@@ -20,26 +20,37 @@ type relay struct {
 	conns map[net.Conn]struct{} // nil once closed
 }
 
-// From makes the calls of user's kubeconfig come from another loopback address, such as 127.0.1.11. Every address of
-// 127.0.0.0/8 is there on Linux; elsewhere only those that somebody configured.
+// From makes the calls of user's kubeconfig come from another address of this machine, such as 127.0.1.11. Every address of
+// 127.0.0.0/8 is there on Linux; elsewhere, and of others, only those that somebody configured.
 func (c *Cluster) From(ctx context.Context, user, addr string) error {
-	ip := net.ParseIP(addr)
-	if ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("cannot send from %q: a loopback address is wanted", addr)
-	}
 	token := c.tokens[user]
 	if token == "" {
 		return fmt.Errorf("cannot send from %s as %q: no such user", addr, user)
 	}
+	return c.Connect(ctx, user, addr, Credentials{Token: token})
+}
+
+// relay starts a relay whose calls come from addr and returns the URL of the API server by way of it.
+func (c *Cluster) relay(ctx context.Context, addr string) (url string, err error) {
+	ip := net.ParseIP(addr)
+	if ip == nil {
+		return "", fmt.Errorf("cannot send from %q: an IP address is wanted", addr)
+	}
 	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(addr, "0")) // fails where the address is not this machine's
 	if err != nil {
-		return fmt.Errorf("cannot relay: %w", err)
+		return "", fmt.Errorf("cannot send from %s: %w", addr, err)
+	}
+	_ = ln.Close()
+	if ln, err = lc.Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
+		return "", fmt.Errorf("cannot relay: %w", err)
 	}
 	r := &relay{ln: ln, target: c.ports[0].Address(), dialer: net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}}, conns: map[net.Conn]struct{}{}}
 	r.wg.Go(r.accept)
+	c.mu.Lock()
 	c.relays = append(c.relays, r)
-	return writeKubeconfig(c.Kubeconfig(user), "https://"+ln.Addr().String(), c.path("pki", "ca.crt"), token)
+	c.mu.Unlock()
+	return "https://" + ln.Addr().String(), nil
 }
 
 func (r *relay) accept() {

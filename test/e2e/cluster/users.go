@@ -104,13 +104,37 @@ func (c *Cluster) LoginServiceAccount(ctx context.Context, namespace, name strin
 	return user, writeKubeconfig(c.Kubeconfig(user), c.URL, c.path("pki", "ca.crt"), strings.TrimSpace(r.Stdout))
 }
 
-// writeKubeconfig writes a kubeconfig as JSON, which is YAML.
+// Connect writes a kubeconfig for a user with credentials of their own, whose calls come from addr (see From).
+func (c *Cluster) Connect(ctx context.Context, user, addr string, cred Credentials) error {
+	url, err := c.relay(ctx, addr)
+	if err != nil {
+		return err
+	}
+	return writeKubeconfigFor(c.Kubeconfig(user), url, c.path("pki", "ca.crt"), cred)
+}
+
+// Credentials are how a user proves who they are: a token, or a certificate and its key in PEM.
+type Credentials struct {
+	Token     string
+	Cert, Key []byte
+}
+
+// writeKubeconfig writes a kubeconfig for a token.
 func writeKubeconfig(file, url, caFile, token string) error {
+	return writeKubeconfigFor(file, url, caFile, Credentials{Token: token})
+}
+
+// writeKubeconfigFor writes a kubeconfig as JSON, which is YAML.
+func writeKubeconfigFor(file, url, caFile string, cred Credentials) error {
 	named := func(kind string, v any) []any { return []any{map[string]any{"name": "test", kind: v}} }
+	user := map[string]any{"token": cred.Token}
+	if cred.Token == "" {
+		user = map[string]any{"client-certificate-data": cred.Cert, "client-key-data": cred.Key} // bytes become base64
+	}
 	b, err := json.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": "Config", "current-context": "test",
 		"clusters": named("cluster", map[string]any{"server": url, "certificate-authority": caFile}),
-		"users":    named("user", map[string]any{"token": token}),
+		"users":    named("user", user),
 		"contexts": named("context", map[string]any{"cluster": "test", "user": "test"}),
 	})
 	if err != nil {
@@ -122,7 +146,11 @@ func writeKubeconfig(file, url, caFile, token string) error {
 // grant creates the namespaces and what the users may do.
 func (c *Cluster) grant(ctx context.Context) error {
 	file := c.path("rbac.yaml")
-	if err := os.WriteFile(file, rbac, 0o600); err != nil {
+	manifests := c.cfg.RBAC
+	if manifests == nil {
+		manifests = rbac
+	}
+	if err := os.WriteFile(file, manifests, 0o600); err != nil {
 		return err
 	}
 	return c.Kubectl(ctx, Admin, "create", "-f", file).Err
