@@ -155,7 +155,9 @@ func naive(c *rule.Correlation, all []in) []string {
 				ends = append(ends, g)
 			}
 		}
-		slices.SortFunc(ends, func(a, b string) int { return cmp.Or(open[a][0].at-open[b][0].at, cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+		slices.SortFunc(ends, func(a, b string) int {
+			return cmp.Or(open[a][0].at-open[b][0].at, cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+		})
 		for _, g := range ends {
 			say(open[g], open[g][0].at+span)
 			delete(open, g)

@@ -4,18 +4,15 @@
 package detect
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"time"
 
 	"whodunit/internal/audit"
-	"whodunit/internal/match"
 	"whodunit/internal/rule"
 )
 
@@ -36,21 +33,30 @@ type Options struct {
 	// Save keeps the sequence number at which to begin after a restart. It is called after the findings of everything
 	// before it are durable. An error is tried again.
 	Save func(ctx context.Context, next uint64) error
-	// From is the first sequence number whose findings are handed on. A Reader that begins earlier only refills the
-	// memory of requests that gave a finding already.
+	// From is the first sequence number whose findings are handed on. A Reader that begins earlier only refills the memory: of
+	// requests that gave a finding already, of windows, and of what waits for late events.
 	From    uint64
-	Metrics *Metrics
-	Logger  *slog.Logger
-	Now     func() time.Time                                 // for durations alone
-	Wait    func(ctx context.Context, d time.Duration) error // between tries; returns ctx's error when ctx ends first
+	Program ProgramOptions
+	Judge   JudgeOptions // Metrics are set to those below
+	// Compiled is where Rules leaves the program of its set, so that it is compiled once. It may be nil.
+	Compiled *Compiled
+	Metrics  *Metrics
+	Logger   *slog.Logger
+	// Now tells how long things take, and how long nothing has come: never what a finding says.
+	Now  func() time.Time
+	Wait func(ctx context.Context, d time.Duration) error // between tries; returns ctx's error when ctx ends first
 }
 
 // Detector is one reader of the journal. Run it once.
 type Detector struct {
 	o       Options
-	seen    *seen
-	panics  map[string]bool // rules whose panic was logged
-	evalErr map[string]bool // rule and reason whose first error was logged
+	set     *rule.Set // that program was compiled of
+	program *Program
+	workers []*Worker
+	hits    [][]Hit // by record of the batch
+	judge   *Judge
+	next    uint64          // the sequence number behind the last record
+	said    map[string]bool // rule and reason whose first error was logged, and problems
 }
 
 // New checks the options and sets their defaults.
@@ -74,25 +80,69 @@ func New(o Options) (*Detector, error) {
 	if o.Save == nil {
 		o.Save = func(context.Context, uint64) error { return nil }
 	}
-	return &Detector{o: o, seen: newSeen(seenPerGeneration), panics: map[string]bool{}, evalErr: map[string]bool{}}, nil
+	o.Judge.Metrics = o.Metrics
+	return &Detector{o: o, said: map[string]bool{}}, nil
 }
 
 // Run reads until ctx ends (nil), the reader ends (nil), or the reader fails (its error).
 func (d *Detector) Run(ctx context.Context) error {
 	for {
-		recs, err := d.o.Reader.Next(ctx)
+		recs, err := d.read(ctx)
 		if len(recs) > 0 {
 			if err := d.batch(ctx, recs); err != nil {
 				return ended(ctx, err)
 			}
 		}
 		switch {
+		case errors.Is(err, errIdle):
+			if err := d.idle(ctx); err != nil {
+				return ended(ctx, err)
+			}
 		case errors.Is(err, io.EOF):
-			return nil
+			if d.judge == nil {
+				return nil
+			}
+			return ended(ctx, d.emit(ctx, d.documents(nil, d.judge.Flush())))
 		case err != nil:
 			return ended(ctx, fmt.Errorf("cannot read journal: %w", err))
 		}
 	}
+}
+
+// errIdle: nothing was read, and it is time to look at what waits.
+var errIdle = errors.New("nothing came")
+
+// idleSlack is how much longer than needed the detector waits before it takes it that nothing was taken in meanwhile: an event is given
+// its time of arrival before it can be read. So what is found then is what a replay finds, which has the times of arrival alone.
+const idleSlack = 5 * time.Second
+
+// read waits for records, but no longer than until something that waits for late events is due.
+func (d *Detector) read(ctx context.Context) ([]audit.Record, error) {
+	if d.judge == nil {
+		return d.o.Reader.Next(ctx)
+	}
+	due, ok := d.judge.Waiting()
+	if !ok {
+		return d.o.Reader.Next(ctx)
+	}
+	until := time.UnixMicro(due).Add(idleSlack).Sub(d.o.Now())
+	limited, cancel := context.WithTimeout(ctx, max(until, time.Millisecond))
+	defer cancel()
+	recs, err := d.o.Reader.Next(limited)
+	if len(recs) == 0 && err != nil && limited.Err() != nil && ctx.Err() == nil {
+		err = errIdle
+	}
+	return recs, err
+}
+
+// idle lets time pass for correlations.
+func (d *Detector) idle(ctx context.Context) error {
+	d.refresh()
+	found := d.judge.Advance(d.o.Now().Add(-idleSlack).UnixMicro())
+	if d.next < d.o.From {
+		found = nil // still refilling
+	}
+	return d.emit(ctx, d.documents(nil, found))
 }
 
 func ended(ctx context.Context, err error) error {
@@ -105,12 +155,8 @@ func ended(ctx context.Context, err error) error {
 }
 
 func (d *Detector) batch(ctx context.Context, recs []audit.Record) error {
-	events := d.evaluate(recs)
-	b := audit.Batch{Origin: audit.Origin{Source: "detect"}, Events: events}
-	for _, part := range b.Split() {
-		if err := d.again(ctx, "emit", func() error { return d.o.Emit(ctx, clone(part)) }); err != nil {
-			return err
-		}
+	if err := d.emit(ctx, d.evaluate(recs)); err != nil {
+		return err
 	}
 	d.o.Metrics.Events.Add(float64(len(recs)))
 	next := recs[len(recs)-1].Seq + 1
@@ -119,6 +165,17 @@ func (d *Detector) batch(ctx context.Context, recs []audit.Record) error {
 		return nil // still refilling: the saved cursor is ahead
 	}
 	return d.again(ctx, "save", func() error { return d.o.Save(ctx, next) })
+}
+
+// emit makes findings durable.
+func (d *Detector) emit(ctx context.Context, events []audit.Event) error {
+	b := audit.Batch{Origin: audit.Origin{Source: "detect"}, Events: events}
+	for _, part := range b.Split() {
+		if err := d.again(ctx, "emit", func() error { return d.o.Emit(ctx, clone(part)) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clone protects the batch that a failed Emit may have taken apart. The events themselves are immutable.
@@ -155,109 +212,3 @@ func wait(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
-
-// hit is a rule that matched a record.
-type hit struct {
-	rec, rule int
-}
-
-// evaluate gives the findings of recs in the order of records, then of rules. It goes rule by rule over the batch, so that
-// each rule's time is measured with two looks at the clock.
-func (d *Detector) evaluate(recs []audit.Record) []audit.Event {
-	rules := d.o.Rules.Load().Rules()
-	var hits []hit
-	for i, r := range rules {
-		hits = d.run(i, r, recs, hits)
-	}
-	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(cmp.Compare(a.rec, b.rec), cmp.Compare(a.rule, b.rule)) })
-	var out []audit.Event
-	for _, h := range hits {
-		rec, r := &recs[h.rec], rules[h.rule]
-		if !d.seen.add(requestKey(r.ID, &rec.Event)) {
-			d.o.Metrics.Repeated.WithLabelValues(r.ID).Inc()
-			continue
-		}
-		if rec.Seq < d.o.From {
-			continue
-		}
-		ev, err := r.Finding(&rec.Event, rec.Identity).Event(&rec.Event)
-		if err != nil {
-			d.o.Metrics.Errors.WithLabelValues(r.ID, "encode").Inc()
-			d.o.Logger.Error("finding lost", "rule", r.ID, "seq", rec.Seq, "error", err)
-			continue
-		}
-		d.o.Metrics.Findings.WithLabelValues(r.ID, string(r.Severity)).Inc()
-		out = append(out, ev)
-	}
-	return out
-}
-
-// run evaluates one rule over the batch.
-func (d *Detector) run(i int, r *rule.Rule, recs []audit.Record, hits []hit) []hit {
-	begin := d.o.Now()
-	evaluated := 0
-	for j := range recs {
-		ev := &recs[j].Event
-		if ev.Kind == audit.KindFinding || !match.Eval(r.Whole(), ev) { // a rule about findings would feed on itself
-			continue
-		}
-		evaluated++
-		ok, err := d.match(r, ev)
-		if err != nil {
-			d.failed(r, recs[j].Seq, err)
-		} else if ok {
-			hits = append(hits, hit{j, i})
-		}
-	}
-	d.o.Metrics.Evaluations.WithLabelValues(r.ID).Add(float64(evaluated))
-	d.o.Metrics.Seconds.WithLabelValues(r.ID).Add(d.o.Now().Sub(begin).Seconds())
-	return hits
-}
-
-// match keeps a panic of one rule from the others.
-func (d *Detector) match(r *rule.Rule, ev *audit.Event) (ok bool, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			if !d.panics[r.ID] {
-				d.panics[r.ID] = true
-				d.o.Logger.Error("rule panicked; further panics of it are only counted", "rule", r.ID, "panic", p, "stack", string(debug.Stack()))
-			}
-			ok, err = false, errPanic
-		}
-	}()
-	if r.Condition == nil {
-		return true, nil
-	}
-	return r.Condition.Match(ev)
-}
-
-// failed counts an evaluation error. Only the first of each rule and reason is logged, and "missing", which is in the
-// nature of events of a lower level, not at all.
-func (d *Detector) failed(r *rule.Rule, seq uint64, err error) {
-	reason := rule.Reason(err)
-	if errors.Is(err, errPanic) {
-		reason = "panic"
-	}
-	d.o.Metrics.Errors.WithLabelValues(r.ID, reason).Inc()
-	if key := r.ID + "\x00" + reason; reason == "cost" || reason == "eval" {
-		if !d.evalErr[key] {
-			d.evalErr[key] = true
-			d.o.Logger.Warn("rule cannot decide; further cases of it are only counted", "rule", r.ID, "reason", reason, "seq", seq, "error", err)
-		}
-	}
-}
-
-// Backtest gives the findings of recs under set, without journal, cursor or metrics.
-func Backtest(set *rule.Set, recs []audit.Record) ([]audit.Event, error) {
-	var cur rule.Current
-	cur.Store(set)
-	d, err := New(Options{Reader: none{}, Rules: &cur, Emit: func(context.Context, audit.Batch) error { return nil }})
-	if err != nil {
-		return nil, err
-	}
-	return d.evaluate(recs), nil
-}
-
-type none struct{}
-
-func (none) Next(context.Context) ([]audit.Record, error) { return nil, io.EOF }

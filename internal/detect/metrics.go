@@ -9,7 +9,8 @@ type Metrics struct {
 	Evaluations *prometheus.CounterVec // rule: conditions run, after stage and prefilter
 	Findings    *prometheus.CounterVec // rule, severity
 	Repeated    *prometheus.CounterVec // rule: further events of a request that gave a finding already
-	Seconds     *prometheus.CounterVec // rule: time spent, prefilter included
+	Seconds     *prometheus.CounterVec // rule: time spent in its condition
+	Engine      prometheus.Counter     // time spent in the engine, which runs all rules as one
 	Errors      *prometheus.CounterVec // rule, reason
 	Retries     *prometheus.CounterVec // step: emit or save
 	Rules       prometheus.Gauge       // rules in force
@@ -31,7 +32,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Evaluations: vec("rule_evaluations_total", "Conditions evaluated, after stage and prefilter.", "rule"),
 		Findings:    vec("findings_total", "Findings made.", "rule", "severity"),
 		Repeated:    vec("findings_repeated_total", "Further events of a request that gave a finding already.", "rule"),
-		Seconds:     vec("rule_seconds_total", "Time spent on a rule.", "rule"),
+		Seconds:     vec("rule_seconds_total", "Time spent in a rule's condition.", "rule"),
+		Engine:      prometheus.NewCounter(prometheus.CounterOpts{Name: "whodunit_detect_engine_seconds_total", Help: "Time spent in the engine, which runs all rules as one."}),
 		Errors:      vec("rule_errors_total", "Evaluations that could not decide, and count as not matched.", "rule", "reason"),
 		Retries:     vec("detect_retries_total", "Tries again after findings or the cursor could not be written.", "step"),
 		Rules:       gauge("rules", "Rules in force."),
@@ -39,7 +41,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Reloads:     vec("rule_reloads_total", "Times the rules were read.", "result"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.Events, m.Cursor, m.Evaluations, m.Findings, m.Repeated, m.Seconds, m.Errors, m.Retries, m.Rules, m.Problems, m.Reloads)
+		reg.MustRegister(m.Events, m.Cursor, m.Evaluations, m.Findings, m.Repeated, m.Seconds, m.Engine, m.Errors, m.Retries, m.Rules, m.Problems, m.Reloads)
 	}
 	return m
 }

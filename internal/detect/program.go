@@ -156,7 +156,9 @@ func (p *Program) Set() *rule.Set { return p.set }
 func (p *Program) Rules() (single, correlations int) { return len(p.rules), len(p.correlations) }
 
 // Worker makes a Worker that measures nothing and logs nothing.
-func (p *Program) Worker() *Worker { return &Worker{p: p, matcher: p.matcher(), stats: make([]RuleStats, len(p.rules))} }
+func (p *Program) Worker() *Worker {
+	return &Worker{p: p, matcher: p.matcher(), stats: make([]RuleStats, len(p.rules))}
+}
 
 func (p *Program) matcher() *match.Matcher {
 	if p.engine == nil {

@@ -16,8 +16,11 @@ type RulesOptions struct {
 	Layers  []rule.Layer // a rule of a later layer replaces one of the same id in an earlier layer
 	Formats []rule.Format
 	Current *rule.Current // where the set is put in force
-	Metrics *Metrics
-	Logger  *slog.Logger
+	// Compiled is where its program is left for the detector; nil: it compiles the set itself. Program is how.
+	Compiled *Compiled
+	Program  ProgramOptions
+	Metrics  *Metrics
+	Logger   *slog.Logger
 }
 
 // Rules keeps a Current up to date with rule files. Safe for concurrent use.
@@ -56,8 +59,13 @@ func (r *Rules) Reload() []*rule.Problem {
 	kept := r.keep(loaded)
 	set, problems := loaded.Set()
 	problems = append(problems, loaded.Problems...)
+	program, unfit := Compile(set, r.o.Program)
+	problems = append(problems, unfit...)
 	slices.SortFunc(problems, func(a, b *rule.Problem) int { return strings.Compare(a.Error(), b.Error()) })
 	r.problems = problems
+	if r.o.Compiled != nil {
+		r.o.Compiled.p.Store(program)
+	}
 	r.o.Current.Store(set)
 	r.say(set, kept)
 	return problems

@@ -41,6 +41,7 @@ type Worker struct {
 	stats   []RuleStats
 	dirty   []int
 	now     func() time.Time // nil: conditions are not timed
+	spent   time.Duration    // in batches
 }
 
 // Match gives the rules that are true of ev, in the set's order. The slice is valid until the next call.
