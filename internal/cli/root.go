@@ -97,7 +97,7 @@ func Run(ctx context.Context, args []string, version string, s Streams) int {
 	switch {
 	case err == nil, errors.Is(err, errClosed):
 		return ExitOK
-	case errors.Is(err, errNothing):
+	case errors.Is(err, errNothing), errors.Is(err, errFound):
 		return ExitNothing
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return ExitTrouble
@@ -132,7 +132,7 @@ Exit status: 0 found, 1 nothing found, 2 trouble.`,
 		}
 	}
 	add("ask", c.whoCmd(), c.queryCmd(), c.tailCmd(), c.topCmd(), c.errorsCmd(), c.loadCmd(), c.findingsCmd())
-	add("run", c.serveCmd(), c.importCmd(), c.checkRulesCmd(), c.journalCmd(), c.tokenCmd(), c.passwordCmd(), c.webhookConfigCmd())
+	add("run", c.serveCmd(), c.importCmd(), c.rulesCmd(), c.journalCmd(), c.tokenCmd(), c.passwordCmd(), c.webhookConfigCmd())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())
 	})

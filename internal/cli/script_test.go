@@ -67,7 +67,7 @@ func TestScripts(t *testing.T) {
 			return os.WriteFile(filepath.Join(e.WorkDir, "events.jsonl"), sample, 0o600)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "until": until, "await": await, "capture": capture, "pack": pack, "damage": damage, "post": post, "lines": lines,
+			"exits": exits, "until": until, "await": await, "capture": capture, "pack": pack, "damage": damage, "post": post, "lines": countLines,
 			"expand": expand, "poke": poke, "signal": sendSignal,
 		},
 	})
@@ -212,7 +212,7 @@ func send(ts *testscript.TestScript, url, ca, token, events string) {
 	}
 }
 
-func lines(ts *testscript.TestScript, neg bool, args []string) {
+func countLines(ts *testscript.TestScript, neg bool, args []string) {
 	want(ts, neg, args, 2, "lines FILE N")
 	if n := strings.Count(ts.ReadFile(args[0]), "\n"); fmt.Sprint(n) != args[1] {
 		ts.Fatalf("%s has %d lines, want %s", args[0], n, args[1])

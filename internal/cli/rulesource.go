@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"whodunit/internal/app"
+	"whodunit/internal/rule"
+)
+
+// errFound ends a command that found what it looks for, and has said so: exit status 1, as of grep the other way round.
+var errFound = errors.New("problems were found")
+
+// ruleSource says where a command's rules come from.
+type ruleSource struct {
+	paths   []string
+	shipped bool // beside the paths
+	generic bool
+}
+
+// flags adds --rules and --no-default-rules.
+func (s *ruleSource) flags(cmd *cobra.Command) {
+	s.shipped = true
+	cmd.Flags().StringArrayVar(&s.paths, "rules", nil, "read rules from this file or folder too, of any format; may be given again")
+	cmd.Flags().BoolFunc("no-default-rules", "leave out the rules that come with whodunit", func(string) error { s.shipped = false; return nil })
+}
+
+// load reads the rules. Problems with single rules are not an error.
+func (s *ruleSource) load() (*rule.Loaded, *rule.Set, []*rule.Problem, error) {
+	formats, err := app.RuleFormats(app.RuleOptions{Generic: s.generic})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	var layers []rule.Layer
+	if s.shipped {
+		layers = append(layers, app.ShippedRules())
+	}
+	for _, p := range s.paths {
+		l, err := rule.OpenLayer(p)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		layers = append(layers, l)
+	}
+	loaded := rule.Load(layers, formats...)
+	set, twice := loaded.Set()
+	problems := append(slices.Clone(loaded.Problems), twice...)
+	slices.SortStableFunc(problems, func(a, b *rule.Problem) int { return strings.Compare(a.Error(), b.Error()) })
+	return loaded, set, problems, nil
+}
+
+// effective is every rule that stands, rules that are off included: of the same id in several layers the last.
+func effective(loaded *rule.Loaded, set *rule.Set) []*rule.Rule {
+	out := slices.Clone(set.Rules())
+	last := map[string]*rule.Rule{}
+	for _, r := range loaded.Rules {
+		if old := last[r.ID]; old == nil || r.Layer > old.Layer {
+			last[r.ID] = r
+		}
+	}
+	for _, r := range loaded.Rules {
+		if r.Off != "" && last[r.ID] == r {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// sayProblems writes one line a problem.
+func sayProblems(w io.Writer, problems []*rule.Problem) {
+	for _, p := range problems {
+		fmt.Fprintln(w, printable(p.Error(), false))
+	}
+}
