@@ -7,6 +7,7 @@ import (
 
 	"whodunit/internal/api"
 	"whodunit/internal/config"
+	"whodunit/internal/correlate"
 	"whodunit/internal/detect"
 	"whodunit/internal/rule"
 	"whodunit/internal/rule/label"
@@ -14,10 +15,6 @@ import (
 	"whodunit/internal/rule/parseable"
 	"whodunit/rules"
 )
-
-// refill is how many events before its cursor the detector reads again at a start, so that it remembers which requests gave a
-// finding already.
-const refill = 20_000
 
 // Level is the slog level of a configured word.
 func Level(word string) slog.Level {
@@ -35,12 +32,14 @@ func (a *App) makeRules() error {
 	if err != nil {
 		return err
 	}
+	compiled := new(detect.Compiled)
 	a.newRules = func(c config.Rules) (*detect.Rules, error) {
 		layers, err := layers(c)
 		if err != nil {
 			return nil, err
 		}
-		return detect.NewRules(detect.RulesOptions{Layers: layers, Formats: formats, Current: &a.current, Metrics: metrics, Logger: a.o.Log}), nil
+		return detect.NewRules(detect.RulesOptions{Layers: layers, Formats: formats, Current: &a.current, Compiled: compiled,
+			Metrics: metrics, Logger: a.o.Log}), nil
 	}
 	if a.rules, err = a.newRules(a.cfg.Rules); err != nil {
 		return err
@@ -51,14 +50,15 @@ func (a *App) makeRules() error {
 		return err
 	}
 	from := cursor.Next()
-	start := uint64(1)
-	if from > refill {
-		start = from - refill
+	start, err := a.refillFrom(from, compiled.Load().Reach())
+	if err != nil {
+		return err
 	}
 	a.detectReader = a.events.Reader(start)
 	a.detector, err = detect.New(detect.Options{
-		Reader: a.detectReader, Rules: &a.current, Emit: a.findings.Append, From: from, Metrics: metrics, Logger: a.o.Log,
-		Save: func(_ context.Context, next uint64) error { return cursor.Save(next) },
+		Reader: a.detectReader, Rules: &a.current, Emit: a.findings.Append, From: from, Compiled: compiled, Metrics: metrics, Logger: a.o.Log,
+		Judge: detect.JudgeOptions{Correlations: correlate.NewMetrics(a.reg)},
+		Save:  func(_ context.Context, next uint64) error { return cursor.Save(next) },
 	})
 	return err
 }

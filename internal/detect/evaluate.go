@@ -14,6 +14,9 @@ import (
 // Compiled is where who reads rules leaves their program for who runs them. The zero value is empty. Safe for concurrent use.
 type Compiled struct{ p atomic.Pointer[Program] }
 
+// Load is the program that was left last, nil before.
+func (c *Compiled) Load() *Program { return c.p.Load() }
+
 // of is the program of set, nil if there is none.
 func (c *Compiled) of(set *rule.Set) *Program {
 	if c == nil {

@@ -3,6 +3,7 @@ package detect
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"whodunit/internal/match"
 	"whodunit/internal/rule"
@@ -166,3 +167,24 @@ func (p *Program) matcher() *match.Matcher {
 	}
 	return p.engine.Matcher()
 }
+
+// Reach is how far back a correlation may look, those that it looks at included: the event time of journal that a Judge must be given again
+// after a restart to know what it knew. Streaks, which have no window, and requests that gave a finding already are not in it.
+func (p *Program) Reach() time.Duration {
+	reach := map[string]time.Duration{}
+	var most time.Duration
+	for _, r := range p.correlations { // bases come first
+		c := r.Correlation
+		var below time.Duration
+		for _, id := range c.Of {
+			below = max(below, reach[id])
+		}
+		own := min(c.Timespan, maxReach) + min(max(c.Quiet, c.Timespan, c.Baseline), maxReach)
+		reach[r.ID] = min(own+below, maxReach)
+		most = max(most, reach[r.ID])
+	}
+	return most
+}
+
+// maxReach keeps sums of durations from overflowing.
+const maxReach = 10 * 365 * 24 * time.Hour
