@@ -3,12 +3,14 @@ package native
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 	"cel.dev/cel-go/ext"
+	"cel.dev/cel-go/parser"
 
 	"whodunit/internal/audit"
 )
@@ -91,7 +93,16 @@ type environment struct {
 	cel   *cel.Env
 	types *provider
 	names []string // known top-level names, for suggestions
+	quick *parser.Parser
+	roots sync.Pool // of *cel.Ast, see quickCheck
 }
+
+// Limits of conditions, for both parsers.
+const (
+	maxTextPoints = 64 << 10
+	maxDepth      = 200
+	maxNodes      = 20_000
+)
 
 func newEnvironment() (*environment, error) {
 	p, err := newProvider()
@@ -101,7 +112,7 @@ func newEnvironment() (*environment, error) {
 	opts := []cel.EnvOption{
 		cel.CustomTypeProvider(p), cel.CustomTypeAdapter(p.Registry),
 		cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true), cel.DefaultUTCTimeZone(true),
-		cel.ParserExpressionSizeLimit(64 << 10), cel.ParserRecursionLimit(200), cel.ExpressionNodeLimit(20_000),
+		cel.ParserExpressionSizeLimit(maxTextPoints), cel.ParserRecursionLimit(maxDepth), cel.ExpressionNodeLimit(maxNodes),
 		cel.RegexProgramSizeLimit(10_000),
 		ext.Strings(), ext.Sets(), ext.Lists(ext.ListsMaxRangeSize(10_000)), ext.Math(), ext.Bindings(), ext.TwoVarComprehensions(),
 	}
@@ -114,6 +125,11 @@ func newEnvironment() (*environment, error) {
 	opts = append(opts, functions()...)
 	if e.cel, err = cel.NewEnv(opts...); err != nil {
 		return nil, fmt.Errorf("cannot make CEL environment: %w", err)
+	}
+	if e.quick, err = parser.NewParser(parser.EnablePrattParser(true), parser.Macros(e.cel.Macros()...), parser.EnableOptionalSyntax(true),
+		parser.EnableHiddenAccumulatorName(true), parser.ExpressionSizeCodePointLimit(maxTextPoints), parser.MaxRecursionDepth(maxDepth),
+		parser.MaxExpressionNodeCount(maxNodes)); err != nil {
+		return nil, fmt.Errorf("cannot make CEL parser: %w", err)
 	}
 	for name := range e.cel.Functions() {
 		if name[0] >= 'A' && name[0] <= 'z' && name[0] != '_' {

@@ -76,11 +76,14 @@ func (d deriver) call(c ast.CallExpr) (match.Expr, bool) {
 		}
 		return nil, false
 	}
-	if len(args) != 2 {
+	if len(args) != 2 || members[c.FunctionName()] != c.IsMemberFunction() {
 		return nil, false
 	}
 	return d.compare(c.FunctionName(), args[0], args[1])
 }
+
+// members are the functions that are written text.f(x).
+var members = map[string]bool{"startsWith": true, "endsWith": true, "contains": true}
 
 func (d deriver) and(args []ast.Expr) (match.Expr, bool) {
 	var parts match.And
@@ -182,7 +185,8 @@ func mirrored(fn string) string {
 
 func compareText(fn, p string, v ref.Val) (match.Expr, bool) {
 	constants, ok := strs(v)
-	if !ok {
+	_, isList := v.(traits.Lister)
+	if !ok || isList != (fn == operators.In) && fn != "glob" { // derive is asked before the types are checked
 		return nil, false
 	}
 	pred := func(op match.Op) (match.Expr, bool) {
