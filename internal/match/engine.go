@@ -1,7 +1,10 @@
 package match
 
 import (
+	"bytes"
 	"fmt"
+	"hash/maphash"
+	"slices"
 
 	"whodunit/internal/audit"
 )
@@ -12,44 +15,304 @@ type EngineOptions struct {
 	Generic   bool // events are any JSON objects, not audit events
 }
 
+const (
+	defaultStates = 1 << 14
+	learntBytes   = 24 << 20 // of a Matcher's diagram and memos, beyond what the rules themselves take in its first state
+)
+
 // Engine is many expressions compiled into one. It answers as Eval does for each, event by event. Immutable, safe for concurrent use;
 // what is learnt from events is in its Matchers.
+//
+// Every distinct predicate is kept once and filed under its field: a path, a computed field, all Texts, a Func. A Matcher asks field
+// after field, in one fixed order from cheap and telling to costly. A field's answer is a class: the set of its predicates that are
+// true. The expressions that are still open, simplified by all answers so far, are a state; a state and a class lead to the next state
+// and to the expressions that have come out true. States are made when an event first leads there and remembered, so that an event
+// takes about ten table lookups however many expressions there are, and a field that no open expression asks for is never read.
 type Engine struct {
-	exprs []Expr
-	o     EngineOptions
+	o         EngineOptions
+	names     *tops
+	fields    []*field // in the order in which they are asked; a node's rank is its place here
+	firstFunc int32    // of fields: from here on the open expressions are evaluated one by one
+	nodes     *nodes
+	roots     []item    // the distinct expressions
+	places    [][]int32 // by distinct expression: which of those given it is
+	preds     int
+	checks    int // most of one field
+	seed      maphash.Seed
+	slots     struct{ kind, version, id, stage, ips, ref int32 }
 }
 
 // NewEngine compiles exprs; a nil one is always true. An error names the expression by its place: a bad regular expression or network.
 func NewEngine(exprs []Expr, o EngineOptions) (*Engine, error) {
-	return &Engine{exprs: exprs, o: o}, nil
+	e := &Engine{o: o, names: &tops{slot: map[string]int32{}}, nodes: newNodes(nil), seed: maphash.MakeSeed()}
+	if e.o.MaxStates <= 0 {
+		e.o.MaxStates = defaultStates
+	}
+	e.slots.kind, e.slots.version = e.names.add("kind"), e.names.add("apiVersion")
+	e.slots.id, e.slots.stage = e.names.add("auditID"), e.names.add("stage")
+	e.slots.ips, e.slots.ref = e.names.add("sourceIPs"), e.names.add("objectRef")
+	for _, n := range []string{"level", "requestURI", "verb", "user", "impersonatedUser", "userAgent", "responseStatus", "requestObject",
+		"responseObject", "requestReceivedTimestamp", "stageTimestamp", "annotations"} {
+		e.names.add(n)
+	}
+	c := compiler{e: e, fields: map[string]*field{}, known: map[string]int32{}, leaves: map[Expr]int32{}}
+	if err := c.compile(exprs); err != nil {
+		return nil, fmt.Errorf("cannot compile rules: %w", err)
+	}
+	return e, nil
+}
+
+// Stats is what a Matcher has done and holds.
+type Stats struct {
+	Events  uint64 // asked
+	States  int    // of the diagram now
+	Flushes uint64 // times it was full and begun anew
+	Misses  uint64 // steps for which there was no state yet
+	Direct  uint64 // expressions evaluated one by one: for their Funcs, or for want of room in the diagram
+	Parses  uint64 // events of MatchRaw that had to be parsed
+	Bytes   int    // of diagram, classes and memos, about
 }
 
 // Matcher runs an engine for one goroutine.
-type Matcher struct{ e *Engine }
+type Matcher struct {
+	e    *Engine
+	doc  *document
+	dia  *diagram
+	sets *sets
+	memo []memo // by field
+	held int    // bytes of all memos
+
+	gen   uint32 // of the event
+	class []int32
+	asked []uint32 // by field: the gen in which class was found out
+	told  []uint32 // by field: the gen in which truth was told
+	truth []uint32 // by predicate: the last gen in which it was true
+	union map[uint64]int32
+	inter map[uint64]int32
+	both  map[uint64]int32
+
+	// the event
+	cluster string
+	raw     []byte
+	ev      *audit.Event // given, or parsed; nil: not yet
+	parsed  audit.Event
+	generic bool
+	given   bool // by Match: the header as it was parsed counts
+	walked  bool // doc is raw's
+	err     error
+	hits    []int
+
+	s     scratch
+	fold  *folding
+	buf   []byte
+	seen  []uint64 // by expression: how often it was evaluated by itself
+	stats Stats
+}
 
 // Matcher makes one. It begins with nothing learnt.
-func (e *Engine) Matcher() *Matcher { return &Matcher{e} }
+func (e *Engine) Matcher() *Matcher {
+	m := &Matcher{
+		e: e, doc: newDocument(e.names), dia: newDiagram(e), sets: newSets(), memo: make([]memo, len(e.fields)),
+		class: make([]int32, len(e.fields)), asked: make([]uint32, len(e.fields)), told: make([]uint32, len(e.fields)),
+		truth: make([]uint32, e.preds), seen: make([]uint64, len(e.roots)),
+		union: map[uint64]int32{}, inter: map[uint64]int32{}, both: map[uint64]int32{},
+	}
+	m.s.preds.fit(e.preds)
+	m.s.checks.fit(e.checks)
+	m.fold = newFolding(m)
+	return m
+}
+
+// Stats is what m has done so far. Not while a match runs.
+func (m *Matcher) Stats() Stats {
+	s := m.stats
+	s.States, s.Bytes = len(m.dia.states), m.dia.bytes()+m.sets.bytes()+m.held
+	return s
+}
+
+// Seen says how often expression i, of those NewEngine got, had to be evaluated by itself: what it costs beyond the rest. Expressions
+// that are alike share the count.
+func (m *Matcher) Seen() []uint64 {
+	var out []uint64
+	for root, places := range m.e.places {
+		for _, i := range places {
+			out = append(out, make([]uint64, max(0, int(i)+1-len(out)))...)
+			out[i] = m.seen[root]
+		}
+	}
+	return out
+}
 
 // Match appends to hits the places of all expressions that are true of ev, in ascending order.
 func (m *Matcher) Match(ev *audit.Event, hits []int) []int {
-	for i, x := range m.e.exprs {
-		if Eval(x, ev) {
-			hits = append(hits, i)
-		}
-	}
+	m.start(ev.Cluster, ev.Raw, ev.Flags&audit.FlagGeneric != 0)
+	m.ev, m.given = ev, true
+	hits = m.run(hits)
+	m.ev, m.raw, m.doc.raw = nil, nil, nil
 	return hits
 }
 
 // MatchRaw is Match for an event's bytes, which need not be parsed for it. raw is read, not kept. The error is permanent and says why
 // raw is no event, as far as that is seen without parsing all of it: whoever goes on with a hit parses, and may find more.
 func (m *Matcher) MatchRaw(cluster string, raw []byte, hits []int) ([]int, error) {
-	parse := audit.Parse
-	if m.e.o.Generic {
-		parse = audit.Generic
-	}
-	ev, err := parse(cluster, raw)
-	if err != nil {
+	m.start(cluster, raw, m.e.o.Generic)
+	m.walked = true
+	if err := m.doc.reset(raw); err != nil {
 		return hits, fmt.Errorf("cannot match: %w", err)
 	}
-	return m.Match(&ev, hits), nil
+	if !m.generic {
+		if err := m.check(); err != nil {
+			return hits, fmt.Errorf("cannot match: %w", err)
+		}
+	}
+	before := len(hits)
+	hits = m.run(hits)
+	m.ev, m.raw, m.doc.raw = nil, nil, nil
+	if m.err != nil {
+		return hits[:before], fmt.Errorf("cannot match: %w", m.err)
+	}
+	return hits, nil
+}
+
+// check is what audit.Parse asks of an event's own fields.
+func (m *Matcher) check() error {
+	finding := false
+	if text, _ := m.doc.scalar(m.doc.top[m.e.slots.kind]); len(text) > 0 && string(text) != "Event" {
+		if finding = string(text) == audit.KindFinding; !finding {
+			return fmt.Errorf("%w: kind is %.60q", audit.ErrNotAudit, text)
+		}
+	}
+	if text, _ := m.doc.scalar(m.doc.top[m.e.slots.version]); len(text) > 0 && !finding {
+		if !bytes.HasPrefix(text, []byte("audit.k8s.io/")) {
+			return fmt.Errorf("%w: apiVersion is %.60q", audit.ErrNotAudit, text)
+		}
+	}
+	if text, _ := m.doc.scalar(m.doc.top[m.e.slots.id]); len(text) == 0 {
+		return fmt.Errorf("%w: no auditID", audit.ErrNotAudit)
+	}
+	if text, _ := m.doc.scalar(m.doc.top[m.e.slots.stage]); len(text) == 0 {
+		return fmt.Errorf("%w: no stage", audit.ErrNotAudit)
+	}
+	return nil
+}
+
+func (m *Matcher) start(cluster string, raw []byte, generic bool) {
+	m.cluster, m.raw, m.generic, m.given, m.walked, m.ev, m.err = cluster, raw, generic, false, false, nil, nil
+	m.stats.Events++
+	if m.gen++; m.gen == 0 {
+		clear(m.asked)
+		clear(m.told)
+		clear(m.truth)
+		m.gen = 1
+	}
+	m.tidy()
+}
+
+// event is the event as a whole, parsed if need be; nil, and m.err, if it is none.
+func (m *Matcher) event() *audit.Event {
+	if m.ev != nil || m.err != nil {
+		return m.ev
+	}
+	parse := audit.Parse
+	if m.generic {
+		parse = audit.Generic
+	}
+	m.stats.Parses++
+	if m.parsed, m.err = parse(m.cluster, m.raw); m.err != nil {
+		return nil
+	}
+	m.ev = &m.parsed
+	return m.ev
+}
+
+// run follows the diagram.
+func (m *Matcher) run(hits []int) []int {
+	before := len(hits)
+	m.hits = hits
+	m.accept(m.dia.always)
+	s := m.dia.root
+	for s > 0 {
+		f := m.dia.states[s].field
+		if f >= m.e.firstFunc {
+			m.direct(s)
+			break
+		}
+		class := m.ask(f)
+		if m.err != nil {
+			break
+		}
+		next, accepts, ok := m.dia.step(s, class)
+		if !ok {
+			if next, accepts, ok = m.learn(s, class); !ok {
+				m.direct(s)
+				break
+			}
+		}
+		if len(accepts) > 0 {
+			m.accept(accepts)
+		}
+		s = next
+	}
+	hits, m.hits = m.hits, nil
+	if own := hits[before:]; len(own) > 1 && !slices.IsSorted(own) {
+		slices.Sort(own)
+	}
+	return hits
+}
+
+func (m *Matcher) accept(roots []int32) {
+	for _, r := range roots {
+		for _, p := range m.e.places[r] {
+			m.hits = append(m.hits, int(p))
+		}
+	}
+}
+
+// direct evaluates the open expressions of state s one by one.
+func (m *Matcher) direct(s int32) {
+	st := m.dia.states[s]
+	for _, it := range m.dia.items[st.from:st.to] {
+		m.seen[it.root]++
+		m.stats.Direct++
+		if m.eval(it.node) && m.err == nil {
+			for _, p := range m.e.places[it.root] {
+				m.hits = append(m.hits, int(p))
+			}
+		}
+		if m.err != nil {
+			return
+		}
+	}
+}
+
+// eval is node id of this event.
+func (m *Matcher) eval(id int32) bool {
+	n := m.dia.nodes.at(id)
+	switch n.kind {
+	case leafNode:
+		if id <= nodeTrue {
+			return id == nodeTrue
+		}
+		m.tell(n.rank)
+		return m.truth[n.a] == m.gen
+	case notNode:
+		return !m.eval(n.a)
+	}
+	for _, k := range m.dia.nodes.operands(id) {
+		if m.eval(k) == (n.kind == orNode) {
+			return n.kind == orNode
+		}
+	}
+	return n.kind == andNode
+}
+
+// tell notes in m.truth which predicates of field f are true.
+func (m *Matcher) tell(f int32) {
+	if m.told[f] == m.gen {
+		return
+	}
+	m.told[f] = m.gen
+	for _, p := range m.sets.list(m.ask(f)) {
+		m.truth[p] = m.gen
+	}
 }

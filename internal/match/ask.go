@@ -1,0 +1,325 @@
+package match
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+
+	"whodunit/internal/audit"
+)
+
+// folding takes the values of a field one after the other and keeps the class of all of them.
+type folding struct {
+	m     *Matcher
+	f     int32
+	n     int   // values so far
+	any   int32 // set of what some value satisfies
+	all   int32 // set of what every value satisfies
+	yield func(string) bool
+}
+
+func newFolding(m *Matcher) *folding {
+	g := &folding{m: m}
+	g.yield = func(v string) bool { g.value(aliasBytes(v)); return true }
+	return g
+}
+
+func (g *folding) begin(f int32) { g.f, g.n, g.any, g.all = f, 0, 0, 0 }
+
+func (g *folding) value(v []byte) {
+	m := g.m
+	set := m.classify(g.f, v)
+	if g.n++; g.n == 1 {
+		g.any, g.all = set, set
+		return
+	}
+	g.any = m.join(m.union, g.any, set, true)
+	if m.e.fields[g.f].every != nil {
+		g.all = m.join(m.inter, g.all, set, false)
+	}
+}
+
+// class is the class of the values, given whether the path is there and whether it is not null.
+func (g *folding) class(exists, present bool) int32 {
+	m, f := g.m, g.m.e.fields[g.f]
+	switch {
+	case g.n == 0 && exists:
+		return m.sets.intern(f.present)
+	case g.n == 0 && present:
+		m.s.preds.reset()
+		for _, p := range f.present {
+			if !slices.Contains(f.exists, p) {
+				m.s.preds.list = append(m.s.preds.list, p)
+			}
+		}
+		return m.sets.intern(m.s.preds.list)
+	case g.any == g.all || f.every == nil:
+		return g.any
+	}
+	key := uint64(uint32(g.any))<<32 | uint64(uint32(g.all))
+	if set, ok := m.both[key]; ok {
+		return set
+	}
+	all := m.sets.list(g.all)
+	m.s.preds.reset()
+	for _, p := range m.sets.list(g.any) {
+		if _, every := slices.BinarySearch(f.every, p); every {
+			if _, ok := slices.BinarySearch(all, p); !ok {
+				continue
+			}
+		}
+		m.s.preds.list = append(m.s.preds.list, p)
+	}
+	set := m.sets.intern(m.s.preds.list)
+	m.both[key] = set
+	return set
+}
+
+// join is the union or intersection of two sets.
+func (m *Matcher) join(known map[uint64]int32, a, b int32, union bool) int32 {
+	if a == b {
+		return a
+	}
+	if a == 0 || b == 0 {
+		if union {
+			return a + b
+		}
+		return 0
+	}
+	key := uint64(uint32(a))<<32 | uint64(uint32(b))
+	if set, ok := known[key]; ok {
+		return set
+	}
+	m.s.preds.reset()
+	la, lb := m.sets.list(a), m.sets.list(b)
+	if union {
+		m.s.preds.add(la)
+		m.s.preds.add(lb)
+		slices.Sort(m.s.preds.list)
+	} else {
+		for _, p := range la {
+			if _, ok := slices.BinarySearch(lb, p); ok {
+				m.s.preds.list = append(m.s.preds.list, p)
+			}
+		}
+	}
+	set := m.sets.intern(m.s.preds.list)
+	known[key] = set
+	return set
+}
+
+// classify is the set of predicates of field f that one value satisfies.
+func (m *Matcher) classify(f int32, v []byte) int32 {
+	mm := &m.memo[f]
+	if mm.rest > 0 || len(v) > memoLongest {
+		mm.rest -= min(mm.rest, 1)
+		return m.sets.intern(m.e.fields[f].c.classify(v, &m.s))
+	}
+	h := hashText(m.e.seed, v)
+	if set, ok := mm.find(h, v); ok {
+		return set
+	}
+	set := m.sets.intern(m.e.fields[f].c.classify(v, &m.s))
+	if mm.rest == 0 {
+		m.held += mm.add(h, v, set)
+	}
+	return set
+}
+
+// ask finds out the class of field f, once for each event.
+func (m *Matcher) ask(f int32) int32 {
+	if m.asked[f] == m.gen {
+		return m.class[f]
+	}
+	fd := m.e.fields[f]
+	var class int32
+	switch fd.kind {
+	case pathField:
+		class = m.askPath(f, fd)
+	case computedField:
+		class = m.askComputed(f, fd)
+	case textField:
+		m.buf = fd.search.occurring(m.raw, &m.s, m.buf)
+		class = m.sets.intern(m.s.preds.list)
+	case funcField:
+		if ev := m.event(); ev != nil && fd.fn.Eval(ev) {
+			class = m.sets.intern(fd.preds)
+		}
+	}
+	m.class[f], m.asked[f] = class, m.gen
+	return class
+}
+
+func (m *Matcher) askComputed(f int32, fd *field) int32 {
+	ev := m.event()
+	if ev == nil {
+		return 0
+	}
+	g := m.fold
+	g.begin(f)
+	fd.computed.Values(ev, g.yield)
+	present := g.n == 0 && len(fd.present) > 0 && fd.computed.Null != nil && fd.computed.Null(ev)
+	return g.class(false, present)
+}
+
+// askPath is what Values, Has and IsPresent say, on the bytes.
+func (m *Matcher) askPath(f int32, fd *field) int32 {
+	if fd.special != plainPath && !m.generic {
+		if v, ok, exists := m.header(fd); ok {
+			if len(v) > 0 {
+				return m.classify(f, v)
+			}
+			g := m.fold
+			g.begin(f)
+			if !exists && len(fd.present) > 0 && fd.special == clusterPath {
+				m.walk()
+				m.find(fd)
+				return g.class(m.reached())
+			}
+			return g.class(exists, exists)
+		}
+	}
+	d := m.walk()
+	if fd.first >= 0 && fd.rest == "" && !d.dotted { // the commonest kind
+		if v := d.top[fd.first]; v.none() || d.raw[v.start] != '[' && d.raw[v.start] != '{' && d.raw[v.start] != 'n' {
+			if v.none() {
+				return 0
+			}
+			text, _ := d.scalar(v)
+			return m.classify(f, text)
+		}
+	}
+	m.find(fd)
+	if len(d.found) == 0 {
+		return 0
+	}
+	g := m.fold
+	g.begin(f)
+	for _, v := range d.found {
+		if d.raw[v.start] != '[' {
+			if text, ok := d.scalar(v); ok {
+				g.value(text)
+			}
+			continue
+		}
+		for el, next := d.leaf(v, int(v.start)); !el.none(); el, next = d.leaf(v, next) {
+			if text, ok := d.scalar(el); ok {
+				g.value(text)
+			}
+		}
+	}
+	return g.class(m.reached())
+}
+
+// walk makes sure that the document is the event's.
+func (m *Matcher) walk() *document {
+	if !m.walked {
+		m.walked = true
+		if m.doc.reset(m.raw) != nil { // an Event without its bytes: it has no values there
+			clear(m.doc.top)
+			m.doc.raw, m.doc.root = nil, span{}
+		}
+	}
+	return m.doc
+}
+
+// find leaves in m.doc.found what the path leads to.
+func (m *Matcher) find(fd *field) {
+	d := m.doc
+	d.found = d.found[:0]
+	switch {
+	case d.root.none():
+	case d.dotted || fd.first < 0:
+		d.reach(d.root, fd.path)
+	case !d.top[fd.first].none():
+		d.reach(d.top[fd.first], fd.rest)
+	}
+}
+
+// reached says whether find found something that is not null, and whether it found anything.
+func (m *Matcher) reached() (exists, present bool) {
+	d := m.doc
+	for _, v := range d.found {
+		if d.raw[v.start] != 'n' {
+			return true, true
+		}
+	}
+	return false, len(d.found) > 0
+}
+
+// header is what header in values.go says: for an event that is parsed already from it, else by the way that audit.Parse takes.
+// ok is false where the bytes must be asked. exists is about an empty v.
+func (m *Matcher) header(fd *field) (v []byte, ok, exists bool) {
+	if fd.special == clusterPath {
+		return aliasBytes(m.cluster), true, false
+	}
+	if m.given {
+		return m.headerOf(m.ev, fd)
+	}
+	d := m.walk()
+	switch {
+	case fd.special == peerPath:
+		v, exists = m.peer()
+		return v, true, exists
+	case fd.special == groupPath:
+		if v, _ = d.scalar(d.member(d.top[m.e.slots.ref], "apiGroup")); len(v) > 0 {
+			return v, true, false
+		}
+		if v, _ = d.scalar(d.member(d.top[m.e.slots.ref], "apiVersion")); len(v) > 0 {
+			if i := bytes.IndexByte(v, '/'); i > 0 {
+				return v[:i], true, false
+			}
+		}
+		return nil, false, false
+	case d.dotted:
+		s := d.top[fd.first]
+		if fd.rest != "" {
+			s = d.member(s, fd.rest)
+		}
+		v, _ = d.scalar(s)
+		if fd.special == codePath {
+			n, err := strconv.Atoi(alias(v))
+			if err != nil || n == 0 || d.raw[s.start] == '"' {
+				v = nil
+			}
+		}
+		return v, len(v) > 0, false
+	}
+	return nil, false, false
+}
+
+func (m *Matcher) headerOf(ev *audit.Event, fd *field) (v []byte, ok, exists bool) {
+	if fd.special == codePath {
+		m.buf = strconv.AppendInt(m.buf[:0], int64(ev.Response.Code), 10)
+		return m.buf, ev.Response.Code != 0, false
+	}
+	s, ok := header(ev, fd.path)
+	return aliasBytes(s), ok, fd.special == peerPath && len(ev.SourceIPs) > 0
+}
+
+// peer is the last of sourceIPs, and whether there is any.
+func (m *Matcher) peer() (last []byte, some bool) {
+	d := m.doc
+	v := d.top[m.e.slots.ips]
+	if v.none() || d.raw[v.start] != '[' {
+		return nil, false
+	}
+	b, i := d.raw[:v.end-1], int(v.start+1)
+	el := span{}
+	for {
+		i = skipSpace(b, i)
+		end := audit.SkipValue(b, i)
+		if end < 0 {
+			break
+		}
+		if c := b[i]; c != '{' && c != '[' && c != 'n' {
+			el = span{uint32(i), uint32(end)}
+		}
+		if i = skipSpace(b, end); i >= len(b) || b[i] != ',' {
+			break
+		}
+		i++
+	}
+	last, some = d.scalar(el)
+	return last, some
+}

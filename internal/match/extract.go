@@ -1,0 +1,445 @@
+package match
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"whodunit/internal/audit"
+)
+
+var (
+	errNoObject = errors.New("a JSON object is wanted")
+	errCut      = errors.New("the JSON object does not end")
+	errSyntax   = errors.New("invalid JSON")
+	errTrailing = errors.New("text follows the JSON object")
+	errTooLong  = errors.New("longer than 2 GiB")
+)
+
+// span is a part of a document.
+type span struct{ start, end uint32 }
+
+func (s span) none() bool { return s.end == 0 }
+
+// tops are the names of top-level members that some path begins with, numbered. Immutable.
+type tops struct {
+	names []string
+	slot  map[string]int32
+}
+
+func (t *tops) add(name string) int32 {
+	if i, ok := t.slot[name]; ok {
+		return i
+	}
+	i := int32(len(t.names))
+	t.slot[name] = i
+	t.names = append(t.names, name)
+	return i
+}
+
+// entry is a member of an object, or an object in an array.
+type entry struct {
+	name    span // between the quotes
+	value   span
+	escaped bool // the name has escapes
+}
+
+// container says where the entries of the object or array at off are.
+type container struct{ gen, off, first, n uint32 }
+
+// document is one event's bytes and what was found in them so far. Its top level is walked once; what is below is looked into when a path
+// leads there, and then remembered. One goroutine's.
+type document struct {
+	raw     []byte
+	names   *tops
+	top     []span  // by the names' numbers, the last of duplicates
+	after   []int32 // which name came after each (the last: after the beginning) the last time: the API server's order is fixed
+	dotted  bool    // a top-level name has a dot
+	root    span
+	entries []entry
+	held    []container // a hash table, of a power of two
+	gen     uint32
+	count   int // of held, in this gen
+	found   []span
+	name    []byte // scratch
+	text    []byte // scratch
+}
+
+const (
+	heldStart   = 64
+	keepEntries = 1 << 14 // what one huge event has made grow is given back
+)
+
+func newDocument(names *tops) *document {
+	d := &document{names: names, top: make([]span, len(names.names)), after: make([]int32, len(names.names)+1), held: make([]container, heldStart)}
+	for i := range d.after {
+		d.after[i] = -1
+	}
+	return d
+}
+
+// reset makes d the document raw and walks its top level. The error says why raw is no JSON object, as far as that shows on the way.
+func (d *document) reset(raw []byte) error {
+	clear(d.top)
+	d.raw, d.dotted, d.count = raw, false, 0
+	d.entries, d.found = d.entries[:0], d.found[:0]
+	if cap(d.entries) > keepEntries {
+		d.entries, d.held = nil, make([]container, heldStart)
+	}
+	if cap(d.found) > keepEntries {
+		d.found = nil
+	}
+	if cap(d.text)+cap(d.name) > 1<<20 {
+		d.text, d.name = nil, nil
+	}
+	if d.gen++; d.gen == 0 {
+		clear(d.held)
+		d.gen = 1
+	}
+	if len(raw) > math.MaxInt32 {
+		return errTooLong
+	}
+	i := skipSpace(raw, 0)
+	if i >= len(raw) || raw[i] != '{' {
+		return errNoObject
+	}
+	end, err := d.walkTop(i)
+	if err != nil {
+		return fmt.Errorf("%w at byte %d", err, end)
+	}
+	d.root = span{uint32(i), uint32(end)}
+	if end = skipSpace(raw, end); end != len(raw) {
+		return fmt.Errorf("%w at byte %d", errTrailing, end)
+	}
+	return nil
+}
+
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// walkTop notes where the top-level values are. It gives the place behind the object, or of the error.
+func (d *document) walkTop(start int) (int, error) {
+	b, i := d.raw, skipSpace(d.raw, start+1)
+	if i < len(b) && b[i] == '}' {
+		return i + 1, nil
+	}
+	last := len(d.top)
+	for {
+		slot, next, err := d.topName(i, last)
+		if err != nil {
+			return next, err
+		}
+		if i = next; i < len(b) && b[i] == ':' {
+			i++
+		} else if i = skipSpace(b, i); i < len(b) && b[i] == ':' {
+			i++
+		} else {
+			return i, atEnd(b, i)
+		}
+		i = skipSpace(b, i)
+		end := audit.SkipValue(b, i)
+		if end < 0 || !begins(b[i]) {
+			return i, atEnd(b, i)
+		}
+		if slot >= 0 {
+			d.top[slot], last = span{uint32(i), uint32(end)}, int(slot)
+		}
+		i = skipSpace(b, end)
+		if i >= len(b) {
+			return i, errCut
+		}
+		switch b[i] {
+		case '}':
+			return i + 1, nil
+		case ',':
+			i = skipSpace(b, i+1)
+		default:
+			return i, errSyntax
+		}
+	}
+}
+
+func atEnd(b []byte, i int) error {
+	if i >= len(b) || b[i] == '"' || b[i] == '{' || b[i] == '[' {
+		return errCut
+	}
+	return errSyntax
+}
+
+// begins says whether a JSON value may begin with c.
+func begins(c byte) bool {
+	switch c {
+	case '"', '{', '[', 't', 'f', 'n', '-':
+		return true
+	}
+	return c-'0' <= 9
+}
+
+// topName reads the name at i: its number, -1 where nobody asks for it, and the place behind it.
+func (d *document) topName(i, last int) (slot int32, next int, err error) {
+	b := d.raw
+	if g := d.after[last]; g >= 0 {
+		n := d.names.names[g]
+		if e := i + len(n) + 1; e < len(b) && b[i] == '"' && b[e] == '"' && string(b[i+1:e]) == n {
+			return g, e + 1, nil
+		}
+	}
+	if i >= len(b) {
+		return -1, i, errCut
+	}
+	if b[i] != '"' {
+		return -1, i, errSyntax
+	}
+	end := audit.SkipString(b, i)
+	if end < 0 {
+		return -1, i, errCut
+	}
+	name := b[i+1 : end-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		d.name = unescape(d.name[:0], name)
+		name = d.name
+	}
+	if g, ok := d.names.slot[string(name)]; ok {
+		d.after[last] = g
+		return g, end, nil
+	}
+	d.dotted = d.dotted || bytes.IndexByte(name, '.') >= 0
+	return -1, end, nil
+}
+
+// reach notes in d.found every value that the path leads to from v, arrays entered on the way but not at its end: what the function
+// of this name in values.go says.
+func (d *document) reach(v span, path string) {
+	if path == "" {
+		d.found = append(d.found, v)
+		return
+	}
+	switch d.raw[v.start] {
+	case '[':
+		c := d.hold(v)
+		for k := range c.n {
+			d.reach(d.entries[c.first+k].value, path)
+		}
+	case '{':
+		c := d.hold(v)
+		best, value := 0, span{}
+		for k := c.first; k < c.first+c.n; k++ {
+			e := &d.entries[k]
+			n := int(e.name.end - e.name.start)
+			name := d.raw[e.name.start:e.name.end]
+			if e.escaped {
+				d.name = unescape(d.name[:0], name)
+				name, n = d.name, len(d.name)
+			}
+			if n >= best && n > 0 && (n == len(path) || n < len(path) && path[n] == '.') && string(name) == path[:n] {
+				best, value = n, e.value
+			}
+		}
+		switch {
+		case best == 0:
+		case best == len(path):
+			d.reach(value, "")
+		default:
+			d.reach(value, path[best+1:])
+		}
+	}
+}
+
+// member is the last member of this name of the object v.
+func (d *document) member(v span, name string) span {
+	if v.none() || d.raw[v.start] != '{' {
+		return span{}
+	}
+	c, out := d.hold(v), span{}
+	for k := c.first; k < c.first+c.n; k++ {
+		e := &d.entries[k]
+		got := d.raw[e.name.start:e.name.end]
+		if e.escaped {
+			d.name = unescape(d.name[:0], got)
+			got = d.name
+		}
+		if string(got) == name {
+			out = e.value
+		}
+	}
+	return out
+}
+
+// hold lists the members of the object v, or the objects in the array v, unless that is done already.
+func (d *document) hold(v span) container {
+	mask := uint32(len(d.held) - 1)
+	at := v.start * 0x9E3779B1 >> 7 & mask
+	for d.held[at].gen == d.gen {
+		if d.held[at].off == v.start {
+			return d.held[at]
+		}
+		at = (at + 1) & mask
+	}
+	first := uint32(len(d.entries))
+	if d.raw[v.start] == '{' {
+		d.object(int(v.start))
+	} else {
+		d.array(v)
+	}
+	c := container{d.gen, v.start, first, uint32(len(d.entries)) - first}
+	d.held[at] = c
+	if d.count++; d.count*2 > len(d.held) {
+		d.grow()
+	}
+	return c
+}
+
+func (d *document) grow() {
+	old := d.held
+	d.held = make([]container, 2*len(old))
+	mask := uint32(len(d.held) - 1)
+	for _, c := range old {
+		if c.gen != d.gen {
+			continue
+		}
+		at := c.off * 0x9E3779B1 >> 7 & mask
+		for d.held[at].gen == d.gen {
+			at = (at + 1) & mask
+		}
+		d.held[at] = c
+	}
+}
+
+// object appends the members of the object at i to entries. What follows a syntax error is not seen.
+func (d *document) object(i int) {
+	b := d.raw
+	for {
+		i = skipSpace(b, i+1)
+		if i >= len(b) || b[i] != '"' {
+			return
+		}
+		end := audit.SkipString(b, i)
+		if end < 0 {
+			return
+		}
+		e := entry{name: span{uint32(i + 1), uint32(end - 1)}}
+		e.escaped = bytes.IndexByte(b[i+1:end-1], '\\') >= 0
+		if i = skipSpace(b, end); i >= len(b) || b[i] != ':' {
+			return
+		}
+		i = skipSpace(b, i+1)
+		if end = audit.SkipValue(b, i); end < 0 {
+			return
+		}
+		e.value = span{uint32(i), uint32(end)}
+		d.entries = append(d.entries, e)
+		if i = skipSpace(b, end); i >= len(b) || b[i] != ',' {
+			return
+		}
+	}
+}
+
+// array appends the objects in the array v to entries, those of inner arrays as well. Nothing else has members.
+func (d *document) array(v span) {
+	for el, next := d.leaf(v, int(v.start)); !el.none(); el, next = d.leaf(v, next) {
+		if d.raw[el.start] == '{' {
+			d.entries = append(d.entries, entry{value: el})
+		}
+	}
+}
+
+// leaf is the next thing from i on in the array v that is no array, and where to go on. What is no array is its own leaf.
+func (d *document) leaf(v span, i int) (el span, next int) {
+	for b := d.raw; i < int(v.end); i++ {
+		switch b[i] {
+		case '[', ']', ',', ' ', '\n', '\t', '\r':
+			continue
+		}
+		end := audit.SkipValue(b, i)
+		if end < 0 {
+			break
+		}
+		return span{uint32(i), uint32(end)}, end
+	}
+	return span{}, int(v.end)
+}
+
+// scalar is the text of the scalar v, as audit.Text gives it; ok is false for null, objects, arrays and nothing. It holds until the
+// next call.
+func (d *document) scalar(v span) (text []byte, ok bool) {
+	if v.none() {
+		return nil, false
+	}
+	b := d.raw[v.start:v.end]
+	switch b[0] {
+	case '{', '[', 'n':
+		return nil, false
+	case '"':
+		b = b[1 : len(b)-1]
+		if bytes.IndexByte(b, '\\') >= 0 {
+			d.text = unescape(d.text[:0], b)
+			return d.text, true
+		}
+	}
+	return b, true
+}
+
+// unescape appends the inside of a JSON string, decoded, to dst.
+func unescape(dst, b []byte) []byte {
+	for {
+		i := bytes.IndexByte(b, '\\')
+		if i < 0 {
+			return append(dst, b...)
+		}
+		dst, b = append(dst, b[:i]...), b[i:]
+		if len(b) < 2 {
+			return append(dst, b...)
+		}
+		n := 2
+		switch c := b[1]; c {
+		case 'u':
+			r, ok := hex4(b)
+			if !ok {
+				return append(dst, b...)
+			}
+			n = 6
+			if utf16.IsSurrogate(r) {
+				low, _ := hex4(b[6:])
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					n = 12
+				}
+			}
+			dst = utf8.AppendRune(dst, r)
+		default:
+			k := strings.IndexByte(`"\/bfnrt`, c)
+			if k < 0 {
+				return append(dst, b...)
+			}
+			dst = append(dst, "\"\\/\b\f\n\r\t"[k])
+		}
+		b = b[n:]
+	}
+}
+
+// hex4 reads the four digits of the \uXXXX that b begins with.
+func hex4(b []byte) (rune, bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0, false
+	}
+	var r rune
+	for _, c := range b[2:6] {
+		switch {
+		case c-'0' <= 9:
+			c -= '0'
+		case c|0x20 >= 'a' && c|0x20 <= 'f':
+			c = c | 0x20 - 'a' + 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
