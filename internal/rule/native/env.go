@@ -31,6 +31,10 @@ func (costs) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint6
 		c = 1 + (5+size(args[0]))*(1+elements(args[1]))/40 // some 10 ns a pattern, where a unit is 100
 	case "uriParam", "execCommand":
 		c = 1 + size(args[0])/10
+	case "values", "exists", "present", "text":
+		c = 1 + uint64(len(args[0].(eventValue).ev.Raw))/200 // about as fast as match reads
+	case "fold", "compares":
+		c = 1 + size(args[0])/10
 	case "containers", "podSpecs", "images", "hostPaths":
 		c = 1 + size(result)
 	default:
@@ -123,6 +127,7 @@ func newEnvironment() (*environment, error) {
 	}
 	opts = append(opts, cel.Variable(listsVariable, cel.MapType(cel.StringType, cel.ListType(cel.StringType))))
 	opts = append(opts, functions()...)
+	opts = append(opts, eventFunctions()...)
 	if e.cel, err = cel.NewEnv(opts...); err != nil {
 		return nil, fmt.Errorf("cannot make CEL environment: %w", err)
 	}

@@ -100,26 +100,19 @@ func serviceAccount(v ref.Val) (namespace, name string) {
 // celInCIDR is false where the address is none, so that a hostile X-Forwarded-For entry is simply outside; a bad CIDR is an
 // error.
 func celInCIDR(ip, cidrs ref.Val) ref.Val {
-	addr, err := netip.ParseAddr(string(ip.(types.String)))
-	if err != nil {
+	addr := string(ip.(types.String))
+	if _, err := netip.ParseAddr(addr); err != nil {
 		return types.False
 	}
-	addr = addr.Unmap().WithZone("")
-	var bad error
+	bad := ""
 	in := each(cidrs, func(c string) bool {
-		p, err := netip.ParsePrefix(c)
-		if err != nil {
-			if a, e := netip.ParseAddr(c); e == nil {
-				p, err = netip.PrefixFrom(a, a.BitLen()), nil
-			}
+		if badNetwork(c) {
+			bad = c
 		}
-		if err != nil {
-			bad = err
-		}
-		return err == nil && p.Contains(addr)
+		return match.InCIDR(addr, c)
 	})
-	if bad != nil && in != types.True {
-		return types.NewErr("inCIDR: %v", bad)
+	if bad != "" && in != types.True {
+		return types.NewErr("inCIDR: %.60q is neither a network nor an address", bad)
 	}
 	return in
 }

@@ -187,6 +187,8 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		return a.types.object(typeRef, &a.ev.ObjectRef), true
 	case "responseStatus":
 		return a.types.object(typeStatus, &a.ev.Response), true
+	case eventVariable:
+		return eventValue{a.ev}, true
 	case listsVariable:
 		return a.lists, true
 	case "requestObject":

@@ -12,6 +12,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 
+	"whodunit/internal/audit"
 	"whodunit/internal/match"
 )
 
@@ -26,6 +27,9 @@ var textPaths = map[string]bool{
 }
 
 var listPaths = map[string]bool{"user.groups": true, "impersonatedUser.groups": true, "sourceIPs": true}
+
+// annotationPaths are the paths of the variables that hold one annotation.
+var annotationPaths = map[string]string{"decision": "annotations." + audit.AnnotationDecision, "reason": "annotations." + audit.AnnotationReason}
 
 const codePath = "responseStatus.code"
 

@@ -79,6 +79,8 @@ func (l *loader) load(d *yaml.Node) *draft {
 				r.Off = switchedOff
 			}
 		}},
+		{"per_event", func(n *yaml.Node) { r.PerEvent = l.boolean(n) }},
+		{"silent", func(n *yaml.Node) { r.Silent = l.boolean(n) }},
 		{"references", func(n *yaml.Node) { r.References = l.texts(n) }},
 		{"false_positives", func(n *yaml.Node) { r.FalsePositives = l.texts(n) }},
 		{"tests", func(n *yaml.Node) { tests = n }},
