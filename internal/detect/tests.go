@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"whodunit/internal/rule"
@@ -19,10 +20,17 @@ func RunTests(rules []*rule.Rule, o ProgramOptions) []*rule.Problem {
 		out = append(out, r.RunTests()...)
 		for i := range r.Tests {
 			t := &r.Tests[i]
-			if t.Events == nil || r.Off != "" {
+			subject, known := t.Subject(r), byID
+			if t.Events == nil || subject.Off != "" {
 				continue
 			}
-			for _, wrong := range runTest(r, t, byID, o) {
+			if len(t.With) > 0 {
+				known = maps.Clone(byID)
+				for _, w := range t.With {
+					known[w.ID] = w
+				}
+			}
+			for _, wrong := range runTest(subject, t, known, o) {
 				out = append(out, &rule.Problem{File: r.File, Line: t.Line, Rule: r.ID, Text: fmt.Sprintf("test %q: %s", t.Name, wrong)})
 			}
 		}

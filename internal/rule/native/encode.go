@@ -71,6 +71,15 @@ type writtenStep struct {
 	Rule string `yaml:"rule"`
 }
 
+// Encode is Format.Encode for a single rule: it makes a Format, which takes some milliseconds.
+func Encode(r *rule.Rule) ([]byte, error) {
+	f, err := New()
+	if err != nil {
+		return nil, err
+	}
+	return f.Encode(r)
+}
+
 // Encode writes a rule of any format as a native document, which matches the same events. Its id is that of NativeID; ids of rules that a
 // correlation looks at are turned in the same way, so all of them have to be written. Tests, and messages that are no native template,
 // are left out. The error says what cannot be expressed, and wraps ErrInexpressible.
