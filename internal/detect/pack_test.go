@@ -45,8 +45,20 @@ func TestPackOnRecordedCluster(t *testing.T) {
 		}
 	}
 	want := map[string]int{
-		"secret-read": 54, "secrets-list-all": 6, "pod-exec": 42, "cluster-admin-binding": 13, "privileged-pod": 12,
-		"sensitive-hostpath": 12, "anonymous-allowed": 6, "wildcard-role": 6, "certificate-approval": 6,
+		// critical
+		"binding-anonymous": 6, "cluster-admin-binding": 13,
+		// high
+		"admission-webhook-url": 6, "anonymous-allowed": 6, "builtin-role-changed": 6, "dangerous-capabilities": 6,
+		"default-account-admin": 6, "exec-host-breakout": 6, "exec-sensitive-files": 12, "privileged-pod": 12,
+		"role-escalation-verbs": 1, "secrets-list-all": 6, "sensitive-hostpath": 12, "suspicious-image": 6,
+		// medium
+		"certificate-approval": 6, "ephemeral-container": 6, "host-pid": 6, "node-proxy": 6, "pod-exec": 42, "pod-in-kube-system": 6,
+		"role-nodes-proxy": 1, "role-pod-exec": 1, "secret-read": 54, "wildcard-role": 6,
+		// low
+		"admission-webhook": 12, "binding-changed": 90, "daemonset-created": 6, "host-network": 12, "hostpath": 12, "kubectl-cp": 6,
+		"network-capabilities": 6, "port-forward": 6,
+		// info
+		"binding-service-account": 13, "job-changed": 24, "role-write-verbs": 10, "workload-patched": 65,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
