@@ -121,7 +121,7 @@ func normal(op Op, c string, fold bool) atom {
 	return atom{op, c, fold}
 }
 
-func (b *classBuilder) build() (*classifier, error) {
+func (b *classBuilder) build(from *compiler) (*classifier, error) {
 	c := &b.c
 	var sets [][]needed // by check
 	for i, at := range b.list {
@@ -144,10 +144,7 @@ func (b *classBuilder) build() (*classifier, error) {
 			c.addOrder(at.op, at.c, preds)
 		case Contains, Prefix, Suffix, Glob, Regex:
 			ch := check{op: at.op, fold: at.fold, c: at.c, raw: []byte(at.c), preds: preds}
-			need, err := ch.prepare()
-			if err != nil {
-				return nil, err
-			}
+			need := ch.prepare(from)
 			c.checks, sets = append(c.checks, ch), append(sets, need)
 		}
 	}
@@ -156,26 +153,23 @@ func (b *classBuilder) build() (*classifier, error) {
 }
 
 // prepare says which literals announce the check.
-func (ch *check) prepare() ([]needed, error) {
+func (ch *check) prepare(from *compiler) []needed {
 	ch.kind = verified
 	switch ch.op {
 	case Regex:
-		re, err := regexp.Compile(ch.c)
-		if err != nil {
-			return nil, fmt.Errorf("cannot compile regular expression %.200q: %w", ch.c, err)
-		}
-		ch.re = re
-		return regexNeeds(ch.c), nil
+		p := from.pattern(ch.c)
+		ch.re = p.re
+		return p.needs
 	case Glob:
-		return globNeeds(ch.c), nil
+		return globNeeds(ch.c)
 	}
 	if !utf8.ValidString(ch.c) {
-		return nil, nil // folding would change it
+		return nil // folding would change it
 	}
 	if ch.fold {
 		ch.kind = map[Op]checkKind{Contains: anywhere, Prefix: atHead, Suffix: atTail}[ch.op]
 	}
-	return []needed{{Fold(ch.c)}}, nil
+	return []needed{{Fold(ch.c)}}
 }
 
 // announce chooses for each check the literals that the automaton looks for.
@@ -214,12 +208,13 @@ func (c *classifier) announce(sets [][]needed) {
 	c.text = c.folded != nil || c.lits != nil || slices.ContainsFunc(c.always, func(i int32) bool { return c.checks[i].fold })
 }
 
-func (c *classifier) addNet(s string, preds []int32) error {
+// readNetwork reads a network or single address as InCIDR does.
+func readNetwork(s string) (netip.Prefix, error) {
 	n, err := netip.ParsePrefix(s)
 	if err != nil {
 		one, errOne := netip.ParseAddr(s)
 		if errOne != nil {
-			return fmt.Errorf("cannot read network %.80q: %w", s, err)
+			return n, fmt.Errorf("cannot read network %.80q: %w", s, err)
 		}
 		one = one.Unmap().WithZone("")
 		n = netip.PrefixFrom(one, one.BitLen())
@@ -227,7 +222,14 @@ func (c *classifier) addNet(s string, preds []int32) error {
 	if n.Addr().Is4In6() && n.Bits() >= 96 {
 		n = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
 	}
-	n = n.Masked()
+	return n.Masked(), nil
+}
+
+func (c *classifier) addNet(s string, preds []int32) error {
+	n, err := readNetwork(s)
+	if err != nil {
+		return err
+	}
 	i := slices.IndexFunc(c.nets, func(l netLevel) bool { return l.bits == n.Bits() && l.four == n.Addr().Is4() })
 	if i < 0 {
 		i = len(c.nets)

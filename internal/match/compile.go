@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,8 +65,25 @@ type compiler struct {
 	preds  []predicate
 	known  map[string]int32 // predicates by what they say
 	leaves map[Expr]int32   // predicates by pointer
+	said   map[string]pattern
 	key    []byte
 	err    error
+}
+
+// pattern is a regular expression that was read already.
+type pattern struct {
+	re    *regexp.Regexp
+	needs []needed
+	err   error
+}
+
+func (c *compiler) pattern(s string) pattern {
+	p, ok := c.said[s]
+	if !ok {
+		p.re, p.needs, p.err = readPattern(s)
+		c.said[s] = p
+	}
+	return p
 }
 
 type predicate struct {
@@ -135,7 +153,7 @@ func (c *compiler) predicate(x Expr) int32 {
 	switch x := x.(type) {
 	case *Pred:
 		p = x
-		if err := checkConstants(x); err != nil {
+		if err := c.checkConstants(x); err != nil {
 			c.err = errors.Join(c.err, err)
 			return -1
 		}
@@ -178,19 +196,14 @@ func (f *field) take(p *Pred, id int32) {
 	f.build.add(p, id)
 }
 
-func checkConstants(p *Pred) error {
-	b := classBuilder{}
-	if p.Op != Regex && p.Op != CIDR {
-		return nil
-	}
-	b.add(&Pred{Op: p.Op, Values: p.Values}, 0)
-	for _, at := range b.list {
+func (c *compiler) checkConstants(p *Pred) error {
+	for _, v := range p.Values {
 		var err error
-		if at.op == CIDR {
-			err = new(classifier).addNet(at.c, nil)
-		} else {
-			ch := check{op: Regex, c: at.c}
-			_, err = ch.prepare()
+		switch p.Op {
+		case CIDR:
+			_, err = readNetwork(v)
+		case Regex:
+			err = c.pattern(v).err
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Name(), err)
@@ -234,7 +247,7 @@ func (c *compiler) predField(p *Pred) *field {
 	if p.Field != nil {
 		return c.field("c\x00"+p.Field.Name, func() *field { return &field{kind: computedField, computed: p.Field, weight: weightComputed} })
 	}
-	key, costly := "p\x00"+p.Path, unannounced(p)
+	key, costly := "p\x00"+p.Path, c.unannounced(p)
 	if costly {
 		key = "l\x00" + p.Path
 	}
@@ -252,10 +265,10 @@ func (c *compiler) predField(p *Pred) *field {
 }
 
 // unannounced says whether a constant of p is a pattern without a literal, which runs over every value.
-func unannounced(p *Pred) bool {
+func (c *compiler) unannounced(p *Pred) bool {
 	for _, v := range p.Values {
 		switch at := normal(p.Op, v, p.Fold); {
-		case at.op == Regex && rarest(regexNeeds(at.c), nil) == nil, at.op == Glob && rarest(globNeeds(at.c), nil) == nil:
+		case at.op == Regex && rarest(c.pattern(at.c).needs, nil) == nil, at.op == Glob && rarest(globNeeds(at.c), nil) == nil:
 			return true
 		}
 	}
@@ -313,7 +326,7 @@ func (c *compiler) finish() error {
 		switch f.kind {
 		case pathField, computedField:
 			var err error
-			if f.c, err = f.build.build(); err != nil {
+			if f.c, err = f.build.build(c); err != nil {
 				return err
 			}
 			f.build.atoms, f.build.list, f.build.preds = nil, nil, nil

@@ -56,8 +56,8 @@ func newDiagram(e *Engine) *diagram {
 // begin forgets all states.
 func (d *diagram) begin() {
 	d.nodes.reset()
-	d.states, d.items, d.accepts = append(d.states[:0], state{field: -1}), d.items[:0], d.accepts[:0]
-	d.table, d.edges, d.n = make([]int32, 256), make([]edge, 256), 0
+	d.states, d.items, d.accepts = append(d.states[:0], state{field: -1}), slices.Grow(d.items[:0], 16*len(d.first)), d.accepts[:0]
+	d.table, d.edges, d.n = make([]int32, 1024), make([]edge, 1024), 0
 	d.full, d.asked, d.frozen = false, 0, 0
 	d.root = d.intern(d.first)
 	d.least = d.bytes()
@@ -112,7 +112,7 @@ func (d *diagram) intern(open []item) int32 {
 
 func edgeKey(s, class int32) uint64 { return uint64(uint32(s))<<32 | uint64(uint32(class)) }
 
-func edgeHash(key uint64) uint64 { return key * 0x9E3779B97F4A7C15 >> 20 }
+func edgeHash(key uint64) uint64 { return key * 0x9E3779B97F4A7C15 >> 32 }
 
 // step is what follows state s for a class, if that is known.
 func (d *diagram) step(s, class int32) (next int32, accepts []int32, ok bool) {
@@ -134,6 +134,14 @@ func (d *diagram) learn(s, class int32, truth []uint32, gen uint32) (next int32,
 	d.open = d.open[:0]
 	from := uint32(len(d.accepts))
 	for _, it := range d.items[st.from:st.to] {
+		n := d.nodes.at(it.node)
+		if n.rank != st.field {
+			d.open = append(d.open, it)
+			continue
+		}
+		if n.gate >= 0 && truth[n.gate] != gen { // what most come to
+			continue
+		}
 		switch n := d.nodes.given(it.node, st.field, truth, gen); n {
 		case nodeFalse:
 		case nodeTrue:

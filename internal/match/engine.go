@@ -55,7 +55,7 @@ func NewEngine(exprs []Expr, o EngineOptions) (*Engine, error) {
 		"responseObject", "requestReceivedTimestamp", "stageTimestamp", "annotations"} {
 		e.names.add(n)
 	}
-	c := compiler{e: e, fields: map[string]*field{}, known: map[string]int32{}, leaves: map[Expr]int32{}}
+	c := compiler{e: e, fields: map[string]*field{}, known: map[string]int32{}, leaves: map[Expr]int32{}, said: map[string]pattern{}}
 	if err := c.compile(exprs); err != nil {
 		return nil, fmt.Errorf("cannot compile rules: %w", err)
 	}
@@ -69,7 +69,7 @@ type Stats struct {
 	Flushes uint64 // times it was full and begun anew
 	Misses  uint64 // steps for which there was no state yet
 	Direct  uint64 // expressions evaluated one by one: for their Funcs, or for want of room in the diagram
-	Parses  uint64 // events of MatchRaw that had to be parsed
+	Parses  uint64 // events of MatchRaw of which an audit.Event had to be made, for a computed field or a condition
 	Bytes   int    // of diagram, classes and memos, about
 }
 
@@ -153,7 +153,8 @@ func (m *Matcher) Match(ev *audit.Event, hits []int) []int {
 }
 
 // MatchRaw is Match for an event's bytes, which need not be parsed for it. raw is read, not kept. The error is permanent and says why
-// raw is no event, as far as that is seen without parsing all of it: whoever goes on with a hit parses, and may find more.
+// raw is no event, as far as that is seen without parsing all of it: whoever goes on with a hit parses, and may find more. Computed fields
+// and Funcs get an event of audit.Skim, which they must not keep.
 func (m *Matcher) MatchRaw(cluster string, raw []byte, hits []int) ([]int, error) {
 	m.start(cluster, raw, m.e.o.Generic)
 	m.walked = true
@@ -208,17 +209,15 @@ func (m *Matcher) start(cluster string, raw []byte, generic bool) {
 	m.tidy()
 }
 
-// event is the event as a whole, parsed if need be; nil, and m.err, if it is none.
+// event is the event as a whole, made of its bytes if need be; nil, and m.err, if it is none.
 func (m *Matcher) event() *audit.Event {
 	if m.ev != nil || m.err != nil {
 		return m.ev
 	}
-	parse := audit.Parse
-	if m.generic {
-		parse = audit.Generic
-	}
 	m.stats.Parses++
-	if m.parsed, m.err = parse(m.cluster, m.raw); m.err != nil {
+	if m.generic {
+		m.parsed = audit.Event{Cluster: m.cluster, Raw: bytes.TrimSpace(m.raw), Flags: audit.FlagGeneric}
+	} else if m.parsed, m.err = audit.Skim(m.cluster, m.raw); m.err != nil {
 		return nil
 	}
 	m.ev = &m.parsed

@@ -1,6 +1,8 @@
 package match
 
 import (
+	"fmt"
+	"regexp"
 	"regexp/syntax"
 	"strings"
 	"unicode/utf8"
@@ -75,13 +77,17 @@ func globNeeds(pattern string) []needed {
 	return out
 }
 
-// regexNeeds gives sets of which every match of the expression meets each one.
-func regexNeeds(pattern string) []needed {
-	re, err := syntax.Parse(pattern, syntax.Perl)
+// readPattern compiles a regular expression and gives sets of literals of which every match meets each one.
+func readPattern(s string) (*regexp.Regexp, []needed, error) {
+	re, err := regexp.Compile(s)
 	if err != nil {
-		return nil
+		return nil, nil, fmt.Errorf("cannot compile regular expression %.200q: %w", s, err)
 	}
-	return needs(re.Simplify())
+	tree, err := syntax.Parse(s, syntax.Perl)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read regular expression %.200q: %w", s, err)
+	}
+	return re, needs(tree.Simplify()), nil
 }
 
 func needs(re *syntax.Regexp) []needed {

@@ -29,6 +29,7 @@ type node struct {
 	rank int32
 	a    int32 // leaf: the predicate; not: the operand; and, or: where the operands begin
 	n    int32 // operands of and, or: in order of (rank, number), none twice, none of the same kind, no constant
+	gate int32 // leaf: the predicate; and: its first operand's gate; -1: none. If the gate is false, so is the node
 }
 
 // nodes is a table of them. One with a base goes on from it and leaves it as it is.
@@ -44,7 +45,7 @@ type nodes struct {
 func newNodes(base *nodes) *nodes {
 	t := &nodes{base: base, table: make([]int32, 64)}
 	if base == nil {
-		t.list = []node{{rank: noRank}, {rank: noRank}}
+		t.list = []node{{rank: noRank, gate: -1}, {rank: noRank, gate: -1}}
 	} else {
 		t.from = int32(len(base.list))
 	}
@@ -107,7 +108,13 @@ func (t *nodes) intern(kind nodeKind, rank, a int32, kids []int32) int32 {
 		return id
 	}
 	id := t.from + int32(len(t.list))
-	n := node{kind: kind, rank: rank, a: a}
+	n := node{kind: kind, rank: rank, a: a, gate: -1}
+	switch kind {
+	case leafNode:
+		n.gate = a
+	case andNode:
+		n.gate = t.at(kids[0]).gate
+	}
 	if kind >= andNode {
 		n.a, n.n = int32(len(t.kids)), int32(len(kids))
 		t.kids = append(t.kids, kids...)
@@ -237,7 +244,7 @@ func (t *nodes) given(id, rank int32, truth []uint32, gen uint32) int32 {
 	return t.join(kind, t.pick[from:])
 }
 
-func (t *nodes) bytes() int { return 16*len(t.list) + 4*len(t.kids) + 4*len(t.table) }
+func (t *nodes) bytes() int { return 20*len(t.list) + 4*len(t.kids) + 4*len(t.table) }
 
 // reset forgets all that is not the base's.
 func (t *nodes) reset() {

@@ -1,0 +1,73 @@
+package audit
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// Skim is Parse without a look into bodies: it costs a third, and what lies below the top level may still be invalid. It is for
+// conditions on an event that is parsed later, if at all: an event of Skim has no Identity. It takes ownership of raw. Every error
+// is permanent. Whatever Parse reads without error, Skim reads alike.
+func Skim(cluster string, raw []byte) (Event, error) {
+	e := Event{Cluster: cluster}
+	raw = bytes.Trim(raw, " \t\r\n")
+	if len(raw) == 0 || raw[0] != '{' {
+		return Event{}, fmt.Errorf("%w: a JSON object is wanted", ErrNotAudit)
+	}
+	var legacy int64
+	s := scanner{b: raw}
+	if err := s.skim(func(m member) { e.set(m, &legacy) }); err != nil {
+		return Event{}, fmt.Errorf("cannot parse audit event: %w", err)
+	}
+	if s.i != len(raw) {
+		return Event{}, fmt.Errorf("cannot parse audit event: %w", s.fail(errSyntax))
+	}
+	e.Raw = raw[:len(raw):len(raw)]
+	if e.ReceivedMicros == 0 {
+		e.ReceivedMicros = legacy
+	}
+	return e, e.check()
+}
+
+// skim is members for values that are skipped unread.
+func (s *scanner) skim(f func(m member)) error {
+	s.i++
+	if s.ws(); s.i < len(s.b) && s.b[s.i] == '}' {
+		s.i++
+		return nil
+	}
+	for {
+		s.ws()
+		m := member{start: s.i}
+		esc, err := s.str()
+		if err != nil {
+			return err
+		}
+		m.escaped, m.name = esc, s.b[m.start+1:s.i-1]
+		if err := s.expect(':'); err != nil {
+			return err
+		}
+		s.ws()
+		end := SkipValue(s.b, s.i)
+		if end < 0 {
+			return s.fail(errEnd)
+		}
+		m.value, m.end = s.b[s.i:end], end
+		s.i = end
+		f(m)
+		s.ws()
+		if s.i >= len(s.b) {
+			return s.fail(errEnd)
+		}
+		c := s.b[s.i]
+		s.i++
+		switch c {
+		case '}':
+			return nil
+		case ',':
+		default:
+			s.i--
+			return s.fail(errSyntax)
+		}
+	}
+}
