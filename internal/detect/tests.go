@@ -9,7 +9,8 @@ import (
 )
 
 // RunTests runs the tests of rules and returns one Problem for each that fails. A test of one event asks its rule; a test of several runs them
-// through the rule and, of a correlation, all that it looks at, which are found among the given rules. Rules that are off are not run.
+// through the rule and, of a correlation, all that it looks at, which are found among the given rules; its message is that of the first finding.
+// Rules that are off are not run.
 func RunTests(rules []*rule.Rule, o ProgramOptions) []*rule.Problem {
 	byID := map[string]*rule.Rule{}
 	for _, r := range rules {
@@ -76,14 +77,10 @@ func runTest(r *rule.Rule, t *rule.Test, byID map[string]*rule.Rule, o ProgramOp
 	case t.Message == "" || len(found) == 0:
 		return nil
 	}
-	var messages []string
-	for _, x := range found {
-		if x.Message == t.Message {
-			return nil
-		}
-		messages = append(messages, fmt.Sprintf("%q", x.Message))
+	if m := found[0].Message; m != t.Message {
+		return []string{fmt.Sprintf("message is %q, want %q", m, t.Message)}
 	}
-	return []string{fmt.Sprintf("message is %s, want %q", strings.Join(messages, ", "), t.Message)}
+	return nil
 }
 
 // needed is r and every rule that it looks at, directly or through others.
