@@ -17,12 +17,12 @@ import (
 func (c *cmdline) rulesCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rules",
-		Short: "List, show, check and test detection rules, and tell what they cover",
+		Short: "List, show, check, test and convert detection rules, and tell what they cover",
 		Long: `Detection rules of every format: whodunit's own, Falco's, Sigma's, Parseable's and labels. A file's format is recognised by its content, so a
 folder may hold all of them.`,
 		Example: "  whodunit rules list\n  whodunit rules test ./rules\n  whodunit rules coverage --policy audit-policy.yaml",
 	}
-	cmd.AddCommand(c.rulesListCmd(), c.rulesShowCmd(), c.rulesLintCmd(), c.rulesTestCmd(), c.rulesCoverageCmd())
+	cmd.AddCommand(c.rulesListCmd(), c.rulesShowCmd(), c.rulesLintCmd(), c.rulesTestCmd(), c.rulesCoverageCmd(), c.rulesConvertCmd())
 	return cmd
 }
 
@@ -266,9 +266,7 @@ Exit status: 0 all passed, 1 something is wrong, 2 trouble.`,
 			for _, r := range loaded.Rules {
 				tests += len(r.Tests)
 			}
-			for _, r := range loaded.Rules {
-				problems = append(problems, r.RunTests()...)
-			}
+			problems = append(problems, detect.RunTests(loaded.Rules, detect.ProgramOptions{})...)
 			sayProblems(c.Out, problems)
 			fmt.Fprintf(c.Out, "%s, %s, %s\n", several(visible(loaded.Rules), "rule"), several(tests, "test"), several(len(problems), "problem"))
 			if len(problems) > 0 {
