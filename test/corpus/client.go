@@ -17,7 +17,6 @@ import (
 const (
 	mergePatch     = "application/merge-patch+json"
 	strategicPatch = "application/strategic-merge-patch+json"
-	applyPatch     = "application/apply-patch+yaml"
 )
 
 // client is a program that speaks to the API server by itself: a controller, a kubelet, helm.
@@ -62,11 +61,7 @@ func (c *client) do(ctx context.Context, method, path string, body, out any) err
 	if err != nil {
 		return err
 	}
-	req.Header.Set("User-Agent", c.agent)
-	req.Header.Set("Accept", "application/json")
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
+	c.headers(req)
 	if body != nil {
 		req.Header.Set("Content-Type", kind)
 	}
@@ -88,20 +83,10 @@ func (c *client) do(ctx context.Context, method, path string, body, out any) err
 	return json.Unmarshal(text, out)
 }
 
-// watch lists a resource and then watches it, for a while, as informers do.
-func (c *client) watch(ctx context.Context, path string) error {
-	var list struct {
-		Metadata struct{ ResourceVersion string }
+func (c *client) headers(req *http.Request) {
+	req.Header.Set("User-Agent", c.agent)
+	req.Header.Set("Accept", "application/json")
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	if err := c.do(ctx, http.MethodGet, with(path, "limit=500&resourceVersion=0"), nil, &list); err != nil {
-		return err
-	}
-	return c.do(ctx, http.MethodGet, with(path, "allowWatchBookmarks=true&resourceVersion="+list.Metadata.ResourceVersion+"&timeoutSeconds=25&watch=true"), nil, nil)
-}
-
-func with(path, query string) string {
-	if strings.Contains(path, "?") {
-		return path + "&" + query
-	}
-	return path + "?" + query
 }
