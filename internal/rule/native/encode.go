@@ -293,6 +293,9 @@ func celText(e match.Expr) (string, error) {
 	case *match.Pred:
 		return celPred(e)
 	case *match.Func:
+		if e.Name == idReused.Name {
+			return "idReused", nil
+		}
 		return "", fmt.Errorf("%q %w: it is code", e.Name, ErrInexpressible)
 	}
 	return "", fmt.Errorf("%T %w", e, ErrInexpressible)
@@ -318,6 +321,10 @@ func celJoin(parts []match.Expr, op, empty string) (string, error) {
 
 // celPred writes a predicate: with the header's own name where CEL and match read the same, else over values.
 func celPred(p *match.Pred) (string, error) {
+	if p.Field != nil && p.Field.Name == commandText.Name && !p.All && p.Op != match.Exists && p.Op != match.Present &&
+		!slices.ContainsFunc(p.Values, func(c string) bool { return acceptsEmpty(p.Op, c) }) {
+		return celTest(p, "execCommand()")
+	}
 	if p.Field != nil {
 		return "", fmt.Errorf("the field %q %w", p.Field.Name, ErrInexpressible)
 	}
