@@ -3,6 +3,7 @@ package native
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,7 +38,24 @@ func (s *loads) Finish() ([]*rule.Rule, []*rule.Problem) {
 			rules = append(rules, b.rules...)
 		}
 	}
-	return rules, s.problems
+	return rules, append(s.problems, notNetworks(built)...)
+}
+
+// notNetworks says once of each list which of its entries some rule cannot use.
+func notNetworks(built []builder) []*rule.Problem {
+	var out []*rule.Problem
+	said := map[*givenList]bool{}
+	for _, b := range built {
+		for _, g := range b.notNetworks {
+			if i := slices.IndexFunc(g.entries, badNetwork); i >= 0 && !said[g] {
+				said[g] = true
+				p := g.at
+				p.Text = fmt.Sprintf("list %s: %.60q is neither a network nor an address; rules that ask for networks go on without it", g.name, g.entries[i])
+				out = append(out, &p)
+			}
+		}
+	}
+	return out
 }
 
 // builder makes rules of one draft.
@@ -46,6 +64,8 @@ type builder struct {
 	lists    map[string]*givenList
 	rules    []*rule.Rule
 	problems []*rule.Problem
+
+	notNetworks []*givenList // lists of networks that hold something else
 }
 
 // build compiles a draft. A rule that lacks a list is off, and all the same checked.
@@ -64,6 +84,11 @@ func (b *builder) build(d *draft) {
 	b.rules = b.assemble(d, c)
 	if len(b.problems) > 0 {
 		return
+	}
+	for _, name := range d.lists {
+		if g := b.lists[name]; g != nil && len(c.lists[name]) < len(g.entries) {
+			b.notNetworks = append(b.notNetworks, g)
+		}
 	}
 	for _, r := range b.rules {
 		r.Off = off

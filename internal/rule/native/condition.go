@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -125,6 +126,13 @@ func (env *environment) putConstants(a *ast.AST, c constants) []compileError {
 	var errs []compileError
 	make := ast.NewExprFactory()
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() == ast.CallKind {
+			if text := c.checkCall(e.AsCall()); text != "" {
+				at := a.SourceInfo().GetStartLocation(e.ID())
+				errs = append(errs, compileError{at.Line(), at.Column() + 1, text, ""})
+			}
+			return
+		}
 		if e.Kind() != ast.SelectKind || e.AsSelect().Operand().Kind() != ast.IdentKind {
 			return
 		}
@@ -155,6 +163,39 @@ func (env *environment) putConstants(a *ast.AST, c constants) []compileError {
 		}
 	}))
 	return errs
+}
+
+// checkCall says what is wrong with the constants of a call: it would fail on every event. Of a list of the user's, entries that are no
+// networks are taken out where networks are wanted; the rule goes on with the others.
+func (c constants) checkCall(call ast.CallExpr) string {
+	args := call.Args()
+	if len(args) == 0 {
+		return ""
+	}
+	last := args[len(args)-1]
+	constants, ok := strs(deriver{consts: c}.constant(last))
+	if !ok {
+		return ""
+	}
+	switch call.FunctionName() {
+	case "matches":
+		for _, s := range constants {
+			if _, err := regexp.Compile(s); err != nil {
+				return fmt.Sprintf("not a regular expression: %v", err)
+			}
+		}
+	case "inCIDR":
+		i := slices.IndexFunc(constants, badNetwork)
+		if i < 0 {
+			return ""
+		}
+		if name, ok := strings.CutPrefix(pathOf(last), listsVariable+"."+listPrefix); ok {
+			c.lists[name] = slices.DeleteFunc(constants, badNetwork)
+			return ""
+		}
+		return fmt.Sprintf("%.60q is neither a network nor an address", constants[i])
+	}
+	return ""
 }
 
 // names are the full names of the constants.

@@ -26,7 +26,8 @@ const maxListBytes = 16 << 20
 type givenList struct {
 	entries []string
 	layer   int
-	where   string
+	name    string
+	at      rule.Problem // with the place of its name
 }
 
 // override changes a rule that is written elsewhere.
@@ -60,11 +61,11 @@ func (s *loads) readLists(l *loader, n *yaml.Node) {
 			continue
 		}
 		if old := s.lists[k.Value]; old != nil && old.layer == l.at.Layer {
-			l.fail(k, "list %s is given already at %s", k.Value, old.where)
+			l.fail(k, "list %s is given already at %s:%d:%d", k.Value, old.at.File, old.at.Line, old.at.Column)
 			continue
 		}
 		before := len(l.problems)
-		g := &givenList{layer: l.at.Layer, where: fmt.Sprintf("%s:%d:%d", l.at.File, k.Line, k.Column)}
+		g := &givenList{layer: l.at.Layer, name: k.Value, at: rule.Problem{File: l.at.File, Line: k.Line, Column: k.Column}}
 		if v.Kind == yaml.MappingNode {
 			l.fields(v, "list "+k.Value, []field{{"file", func(n *yaml.Node) { g.entries = l.listFile(n) }}})
 		} else {

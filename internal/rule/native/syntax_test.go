@@ -78,6 +78,18 @@ func TestLists(t *testing.T) {
 	}
 }
 
+func TestListsOfNetworks(t *testing.T) {
+	rules, problems := loadLayers(t, map[string]string{"a.yaml": torRule + "---\nid: b\nlists: [tor_exits]\ncondition: requestObject == null && inCIDR(peer, lists.tor_exits)\n", "l.yaml": "lists: {tor_exits: [\"9.9.9.9\", x.y, \"8.8.8.8\"]}\n"})
+	if want := []string{`l.yaml:1:9: list tor_exits: "x.y" is neither a network nor an address; rules that ask for networks go on without it`}; !cmp.Equal(problems, want) {
+		t.Error(problems)
+	}
+	for _, id := range []string{"tor", "b"} {
+		if !matches(t, rules[id], `{"sourceIPs":["8.8.8.8"]}`) || matches(t, rules[id], `{"sourceIPs":["7.7.7.7"]}`) {
+			t.Errorf("rule %s", id)
+		}
+	}
+}
+
 func TestOverrides(t *testing.T) {
 	const shipped = "id: exec\nseverity: high\nparams: {allowed: [a], n: 3}\ncondition: '!(user.username in params.allowed) && responseStatus.code > params.n'\n" +
 		"tests:\n- {name: b, match: true, event: {user: {username: b}, responseStatus: {code: 4}}}\n---\nid: other\ncondition: verb == 'get'\n---\nid: third\nenabled: false\ncondition: 'true'\n"
@@ -206,6 +218,9 @@ func TestSyntaxProblems(t *testing.T) {
 			`a.yaml:3:15: rule x: "5": a duration such as 30s, 5m, 1h30m, 7d or 2w is expected`,
 			`a.yaml:3:23: rule x: path: unknown path "user.nme"`,
 			`a.yaml:3:34: rule x: unknown field "at_lest" in count; one of quiet, over, by, rules, at_least, more_than, at_most, less_than, exactly is expected (did you mean "at_least"?)`},
+		"id: x\ncondition: verb.matches('(')\n": {
+			"a.yaml:2:24: rule x: condition: not a regular expression: error parsing regexp: missing closing ): `(`"},
+		"id: x\ncondition: inCIDR(peer, ['1.2.3.4/33'])\n":     {`a.yaml:2:18: rule x: condition: "1.2.3.4/33" is neither a network nor an address`},
 		"id: x\ncondition: verb == 'get'\ncount: {over: 5m}\n": {`a.yaml:3:8: rule x: count: none of at_least, more_than, at_most, less_than, exactly`},
 		"id: x\ncount: {over: 5m, at_least: 3}\n":              {`a.yaml:2:8: rule x: count: no condition, and no rules; a condition beside it that says which events it looks at is expected`},
 		"id: x\ncondition: verb == 'get'\nfirst_seen: {}\ncount: {over: 1w, at_least: -1}\n": {`a.yaml:3:13: rule x: first_seen: no within; a duration such as 5m or 7d is expected`,
