@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 
 BIN      := bin/whodunit
 DATA_DIR ?= .whodunit
-EXAMPLES ?= $(wildcard examples/*.zst)
+EXAMPLES ?= $(filter-out examples/benign-%,$(wildcard examples/*.zst))
 PKG      ?= ./...
 FUZZTIME ?= 10s
 SOAK     ?= 10m
@@ -28,7 +28,7 @@ GOVULNCHECK_VERSION := v1.8.0
 GOVULNCHECK         := $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION)-$(GOVER)/govulncheck
 REPORT              := $(TOOLS)/testreport
 
-.PHONY: help build run parts test unit lint vulns race fuzz bench soak e2e generate clean
+.PHONY: help build run parts test unit lint vulns race fuzz bench soak e2e corpus generate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -85,6 +85,11 @@ soak: parts ## run the long tests: 1,000 kill -9 of a journal, and whatever is n
 
 e2e: parts ## test the whole program against a real cluster and a real browser
 	go test -count 1 -timeout 30m -v ./test/e2e/...
+
+corpus: parts ## record again what the rules are held to: attacks, and a healthy cluster (12 minutes, Linux)
+	test/corpus/record.sh attack
+	test/corpus/record.sh benign -for 9m
+	go test -count 1 -run 'Corpus$$' -v ./internal/detect
 
 generate: ## rewrite generated code (golden files: go test PACKAGE -update)
 	go generate ./...

@@ -43,7 +43,6 @@ func (s step) in(text string) step         { s.stdin = text; return s }
 func (s step) within(d time.Duration) step { s.limit = d; return s }
 func (s step) repeat(n int) step           { s.times = n; return s }
 func (s step) more(args ...string) step    { s.args = append(s.args, args...); return s }
-func (s step) header(lines ...string) step { s.curl.headers = lines; return s }
 func rows(n ...int) []int                  { return n }
 
 // kubectl makes a step of a command line; its words are split at spaces.

@@ -133,7 +133,6 @@ type request struct {
 	method, path, agent, token string
 	from                       string // address
 	body                       string
-	headers                    []string
 	want                       int // HTTP status; 0: any
 }
 
@@ -152,9 +151,6 @@ func (p *player) curl(ctx context.Context, r request) (auditID, body string, err
 	}
 	if r.token != "" {
 		args = append(args, "-H", "Authorization: Bearer "+r.token)
-	}
-	for _, h := range r.headers {
-		args = append(args, "-H", h)
 	}
 	if r.body != "" {
 		args = append(args, "-H", "Content-Type: application/json", "--data-binary", "@-")
