@@ -3,6 +3,7 @@ package rule
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +31,12 @@ var _ FactsRenderer = (*Message)(nil)
 type part struct {
 	text   string // literal text, or the fallback of a path
 	path   string
-	needed bool   // without a value, the optional part that it is in is left out
+	needed bool // without a value, the optional part that it is in is left out
+	more   *more
+}
+
+// more is what few parts have.
+type more struct {
 	values Values // in place of the event's values at path
 	option []part // an optional part, in place of all else
 }
@@ -102,7 +108,7 @@ func (p *templateParser) parts(optional bool) ([]part, error) {
 		return nil, fmt.Errorf("byte %d: the optional part {? has no end", start)
 	}
 	flush()
-	return out, nil
+	return slices.Clone(out), nil // without room for more: there are many messages
 }
 
 // braces reads a placeholder, or an optional part.
@@ -118,7 +124,7 @@ func (p *templateParser) braces(optional bool) (part, error) {
 		if err == nil && !hasNeeded(option) {
 			err = fmt.Errorf("byte %d: the optional part {? names no path without a text for a missing value, so it is never left out", at)
 		}
-		return part{option: option}, err
+		return part{more: &more{option: option}}, err
 	}
 	end := strings.IndexByte(rest, '}')
 	if end < 0 {
@@ -130,7 +136,11 @@ func (p *templateParser) braces(optional bool) (part, error) {
 		fallback = "-"
 	}
 	values, err := p.lookup(path)
-	return part{path: path, text: fallback, needed: !ok, values: values}, err
+	out := part{path: path, text: fallback, needed: !ok}
+	if values != nil {
+		out.more = &more{values: values}
+	}
+	return out, err
 }
 
 func hasNeeded(parts []part) bool {
@@ -159,13 +169,13 @@ func (m *Message) RenderFacts(ev *audit.Event, f Facts) string { return m.render
 func (m *Message) render(ev *audit.Event, f *Facts) string {
 	var b strings.Builder
 	for _, p := range m.parts {
-		if p.option == nil {
+		if p.more == nil || p.more.option == nil {
 			p.render(&b, ev, f)
 			continue
 		}
 		var o strings.Builder
 		whole := true
-		for _, q := range p.option {
+		for _, q := range p.more.option {
 			whole = (q.render(&o, ev, f) || !q.needed) && whole
 		}
 		if whole {
@@ -200,8 +210,8 @@ func (p *part) render(b *strings.Builder, ev *audit.Event, f *Facts) bool {
 
 func (p *part) of(ev *audit.Event, f *Facts) iter.Seq[string] {
 	switch {
-	case p.values != nil:
-		return p.values(ev)
+	case p.more != nil:
+		return p.more.values(ev)
 	case !strings.HasPrefix(p.path, "correlation."):
 		return match.Values(ev, p.path)
 	}

@@ -81,7 +81,7 @@ func (b *builder) build(d *draft) {
 			off = fmt.Sprintf("list %s is not given or empty", name)
 		}
 	}
-	b.rules = b.assemble(d, c)
+	b.rules = b.assemble(d, d.rule, c)
 	if len(b.problems) > 0 {
 		return
 	}
@@ -101,7 +101,9 @@ func (b *builder) build(d *draft) {
 			continue
 		}
 		if len(t.lists) > 0 || bare == nil {
-			tests[i].With = b.assemble(d.asWritten(), constants{params: d.asWritten().params, lists: fill(d.lists, t.lists)})
+			was := d.asWritten()
+			r := *was.rule
+			tests[i].With = b.assemble(was, &r, constants{params: was.params, lists: fill(d.lists, t.lists)})
 			if len(t.lists) == 0 {
 				bare = tests[i].With
 			}
@@ -131,18 +133,17 @@ func fill(names []string, given map[string][]string) map[string][]string {
 	return out
 }
 
-// assemble makes the rule of a draft, which is on, and the silent rules that it looks at.
-func (b *builder) assemble(d *draft, c constants) []*rule.Rule {
-	r := *d.rule
-	r.Off = ""
+// assemble completes r, the rule of a draft or a copy of it, which is on then, and makes the silent rules that it looks at.
+func (b *builder) assemble(d *draft, r *rule.Rule, c constants) []*rule.Rule {
+	r.Off, r.Expr, r.Condition = "", nil, nil
+	out := []*rule.Rule{r}
 	if d.corr == nil {
 		if d.condition != nil {
-			b.compile(&r, d.condition, c)
+			b.compile(r, d.condition, c)
 		}
-		return []*rule.Rule{&r}
+		return out
 	}
 	corr := d.corr.spec
-	out := []*rule.Rule{&r}
 	silent := func(name string, condition *yaml.Node) string {
 		p := &rule.Rule{ID: fmt.Sprintf("%s#%d", r.ID, len(out)), Title: r.Title, Severity: r.Severity, Level: r.Level, Stages: r.Stages,
 			Format: r.Format, Layer: r.Layer, File: r.File, Line: r.Line, Column: r.Column, Silent: true, PerEvent: r.PerEvent}
