@@ -116,6 +116,9 @@ var errIdle = errors.New("nothing came")
 // its time of arrival before it can be read. So what is found then is what a replay finds, which has the times of arrival alone.
 const idleSlack = 5 * time.Second
 
+// leastWait keeps a clock that was set back from making the detector spin.
+const leastWait = 100 * time.Millisecond
+
 // read waits for records, but no longer than until something that waits for late events is due.
 func (d *Detector) read(ctx context.Context) ([]audit.Record, error) {
 	if d.judge == nil {
@@ -126,7 +129,7 @@ func (d *Detector) read(ctx context.Context) ([]audit.Record, error) {
 		return d.o.Reader.Next(ctx)
 	}
 	until := time.UnixMicro(due).Add(idleSlack).Sub(d.o.Now())
-	limited, cancel := context.WithTimeout(ctx, max(until, time.Millisecond))
+	limited, cancel := context.WithTimeout(ctx, max(until, leastWait))
 	defer cancel()
 	recs, err := d.o.Reader.Next(limited)
 	if len(recs) == 0 && err != nil && limited.Err() != nil && ctx.Err() == nil {

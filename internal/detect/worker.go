@@ -63,18 +63,56 @@ func (w *Worker) MatchRaw(cluster string, raw []byte) (ev *audit.Event, hits []H
 	if len(w.places) == 0 && !w.p.everything {
 		return nil, nil, nil
 	}
-	parse := audit.Parse
 	if w.p.o.Generic {
-		parse = audit.Generic
+		e, err := audit.Generic(cluster, raw)
+		if err != nil {
+			return nil, nil, err
+		}
+		w.hits = w.conditions(w.hits, &e)
+		return w.given(&e)
 	}
-	e, err := parse(cluster, raw)
+	if w.undecided() { // most that conditions are asked about is turned down: a look that spares the bodies is enough
+		e, err := audit.Skim(cluster, raw)
+		if err != nil {
+			return nil, nil, err
+		}
+		if e.Kind != audit.KindFinding {
+			w.hits = w.conditions(w.hits, &e)
+		}
+		if len(w.hits) == 0 && !w.p.everything {
+			return nil, nil, nil
+		}
+		if e, err = audit.Parse(cluster, raw); err != nil {
+			return nil, nil, err
+		}
+		return w.given(&e)
+	}
+	e, err := audit.Parse(cluster, raw)
 	if err != nil {
 		return nil, nil, err
 	}
 	if e.Kind != audit.KindFinding {
 		w.hits = w.conditions(w.hits, &e)
 	}
-	return &e, w.hits, nil
+	return w.given(&e)
+}
+
+// given is what MatchRaw answers for an event that was parsed.
+func (w *Worker) given(ev *audit.Event) (*audit.Event, []Hit, error) {
+	if len(w.hits) == 0 && !w.p.everything {
+		return nil, nil, nil
+	}
+	return ev, w.hits, nil
+}
+
+// undecided reports whether every rule that the engine let through has a condition.
+func (w *Worker) undecided() bool {
+	for _, i := range w.places {
+		if w.p.rules[i].Condition == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (w *Worker) appendHits(hits []Hit, ev *audit.Event) []Hit {
