@@ -1,5 +1,7 @@
 package falco
 
+import "whodunit/internal/rule"
+
 // node is a part of a condition.
 type node struct {
 	kind  nodeKind
@@ -60,7 +62,8 @@ const (
 type syntaxError struct {
 	at   int
 	text string
-	near string // the nearest known name
+	near string        // the nearest known name
+	root *rule.Problem // the problem that is reported already and made this one
 }
 
 func (e *syntaxError) Error() string { return e.text }

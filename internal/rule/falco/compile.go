@@ -12,6 +12,7 @@ import (
 const (
 	maxChecks    = 20_000     // of one rule
 	maxAllChecks = 20_000_000 // of all rules
+	maxAllParts  = 5_000_000  // of all rules' and macros' own expressions
 	maxMacros    = 500        // that lead to each other
 )
 
@@ -32,7 +33,9 @@ type compiler struct {
 	operands map[string]*operand
 	regexes  map[string]error
 	all      int // checks
+	parts    int
 	path     int // macros being compiled
+	insts    int // of regular expressions
 }
 
 func newCompiler(l *loader) *compiler {
@@ -66,7 +69,21 @@ func (c *compiler) compile(n *node) (compiled, *syntaxError) {
 	if out.checks > maxChecks {
 		return compiled{}, &syntaxError{at: n.at, text: fmt.Sprintf("too large: more than %d checks once macros are put in", maxChecks)}
 	}
+	if c.parts += width(out.expr); c.parts > maxAllParts {
+		return compiled{}, &syntaxError{at: n.at, text: "all conditions together are too large"}
+	}
 	return out, nil
+}
+
+// width is how many parts an expression has by itself.
+func width(e match.Expr) int {
+	switch e := e.(type) {
+	case match.And:
+		return len(e)
+	case match.Or:
+		return len(e)
+	}
+	return 1
 }
 
 // simple is one check.
@@ -162,7 +179,7 @@ func (c *compiler) macro(n *node) (compiled, *syntaxError) {
 	case d.busy:
 		return compiled{}, &syntaxError{at: n.at, text: fmt.Sprintf("macro %s leads back to itself", n.macro)}
 	case d.err != nil:
-		return compiled{}, &syntaxError{at: n.at, text: fmt.Sprintf("macro %s has an error of its own: %s", n.macro, d.err)}
+		return compiled{}, broken(n, d.err)
 	case d.done != nil:
 		return *d.done, nil
 	}
@@ -179,12 +196,19 @@ func (c *compiler) macro(n *node) (compiled, *syntaxError) {
 	d.busy = false
 	c.path--
 	if err != nil {
-		d.err = c.problem(&d.condition, err, "macro "+d.name+": ")
-		c.l.problems = append(c.l.problems, d.err)
-		return compiled{}, &syntaxError{at: n.at, text: fmt.Sprintf("macro %s has an error of its own: %s", n.macro, d.err)}
+		if d.err = err.root; d.err == nil {
+			d.err = c.problem(&d.condition, err, "macro "+d.name+": ")
+			c.l.problems = append(c.l.problems, d.err)
+		}
+		return compiled{}, broken(n, d.err)
 	}
 	d.done = &x
 	return x, nil
+}
+
+// broken is the fault of naming a macro that has one.
+func broken(n *node, p *rule.Problem) *syntaxError {
+	return &syntaxError{at: n.at, text: fmt.Sprintf("macro %s has an error, see %s:%d:%d", n.macro, p.File, p.Line, p.Column), root: p}
 }
 
 // problem is a fault in a text.

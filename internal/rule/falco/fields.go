@@ -1,8 +1,6 @@
 package falco
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/url"
 	"strconv"
 	"strings"
@@ -148,12 +146,7 @@ func sourceIPs(r reader, ev *audit.Event, a arg, yield yield) {
 	}
 }
 
-func wholeEvent(_ reader, ev *audit.Event, _ arg, yield yield) {
-	var b bytes.Buffer
-	if json.Indent(&b, ev.Raw, "", "  ") == nil {
-		yield(b.String())
-	}
-}
+func wholeEvent(_ reader, ev *audit.Event, _ arg, yield yield) { yield(indent(ev.Raw)) }
 
 // rawTime is the event's time in nanoseconds since 1970 UTC.
 func rawTime(_ reader, ev *audit.Event, _ arg, yield yield) {

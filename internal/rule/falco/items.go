@@ -105,8 +105,8 @@ type macroDef struct {
 	name      string
 	at        place
 	condition snippet
-	done      *compiled // what it compiled to
-	err       *rule.Problem
+	done      *compiled     // what it compiled to
+	err       *rule.Problem // why not: of this macro, or of one that it names
 	busy      bool
 }
 
@@ -160,6 +160,7 @@ type item struct {
 	l        *loader
 	at       rule.Place
 	node     *yaml.Node
+	end      int // the line of the next item, 0 behind the last
 	name     string
 	values   map[string]*yaml.Node
 	keys     map[string]*yaml.Node
@@ -172,35 +173,26 @@ func (it *item) place(n *yaml.Node) place {
 	return place{file: it.at.File, line: n.Line, column: n.Column, style: n.Style, one: true}
 }
 
-// textPlace is the place of the text under key. next is where the next key stands, 0 behind the last.
+// shortText is how long a text may be that is taken to stand on one line where its node does not tell.
+const shortText = 100
+
+// textPlace is the place of the text under key. Whether it has several lines shows in where the next key stands, blank lines and comments
+// aside.
 func (it *item) textPlace(key string) place {
 	v := it.values[key]
 	p := it.place(v)
 	p.key = it.keys[key].Column
-	lines := 1
+	next, lines := it.end, 1
+	for _, k := range it.keys {
+		if k.Line > v.Line && (next == 0 || k.Line < next) {
+			next = k.Line
+		}
+	}
 	if p.style&yaml.FoldedStyle != 0 {
 		lines++
 	}
-	for _, k := range it.keys {
-		// Blank lines and comments make a text look longer than it is; then its place is given as a whole.
-		if k.Line > v.Line && k.Line > v.Line+lines && !it.between(v.Line, k.Line) {
-			p.one = false
-		}
-	}
-	if p.style&yaml.FoldedStyle != 0 && strings.Contains(strings.TrimRight(v.Value, "\n"), "\n") {
-		p.one = false
-	}
+	p.one = next > 0 && next <= v.Line+lines || len(v.Value) <= shortText && !strings.Contains(strings.TrimRight(v.Value, "\n"), "\n")
 	return p
-}
-
-// between says whether another key stands between two lines.
-func (it *item) between(from, to int) bool {
-	for _, k := range it.keys {
-		if k.Line > from && k.Line < to {
-			return true
-		}
-	}
-	return false
 }
 
 func (it *item) fail(n *yaml.Node, format string, a ...any) { it.failNear(n, "", format, a...) }

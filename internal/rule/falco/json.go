@@ -123,3 +123,57 @@ func (r reader) pointer(v []byte, keys []string) []byte {
 	}
 	return v
 }
+
+// Bounds on an indented event. A client can nest its object 10,000 deep, and then the blanks alone would be a hundred megabytes.
+const (
+	maxIndented = 8 << 20
+	maxIndent   = 100 // levels
+)
+
+// indent writes well-formed JSON on lines, two blanks a level, as json.Indent does; as one line where that would be too large.
+func indent(v []byte) string {
+	out := make([]byte, 0, 2*len(v))
+	depth := 0
+	line := func() {
+		out = append(out, '\n')
+		for range min(depth, maxIndent) {
+			out = append(out, ' ', ' ')
+		}
+	}
+	inside, opened := false, false
+	for i := 0; i < len(v) && len(out) <= maxIndented; i++ {
+		c := v[i]
+		if !inside && c <= ' ' {
+			continue
+		}
+		if opened && c != ']' && c != '}' {
+			depth++
+			line()
+		}
+		closes := !inside && (c == ']' || c == '}')
+		if closes && !opened {
+			depth--
+			line()
+		}
+		opened = false
+		out = append(out, c)
+		switch {
+		case inside && c == '\\' && i+1 < len(v):
+			i++
+			out = append(out, v[i])
+		case c == '"':
+			inside = !inside
+		case inside:
+		case c == '{' || c == '[':
+			opened = true
+		case c == ',':
+			line()
+		case c == ':':
+			out = append(out, ' ')
+		}
+	}
+	if len(out) > maxIndented {
+		return compact(v)
+	}
+	return string(out)
+}

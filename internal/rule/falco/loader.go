@@ -47,9 +47,12 @@ func (l *loader) Add(at rule.Place, doc *yaml.Node) {
 		l.problem(&rule.Problem{File: at.File, Line: doc.Line, Column: doc.Column}, "a list of rules, macros and lists is expected")
 		return
 	}
-	for _, n := range doc.Content {
+	for i, n := range doc.Content {
 		n = follow(n)
 		it := &item{l: l, at: at, node: n}
+		if i+1 < len(doc.Content) {
+			it.end = doc.Content[i+1].Line
+		}
 		switch kindOf(n) {
 		case "rule":
 			l.addRule(it)

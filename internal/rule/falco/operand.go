@@ -27,9 +27,15 @@ type operand struct {
 // levels in order; their places are what operand.level counts in.
 var levels = [...]audit.Level{audit.LevelMetadata, audit.LevelRequest, audit.LevelRequestResponse}
 
+// maxTerm bounds a field with its argument, or functions over fields, in bytes.
+const maxTerm = 4096
+
 // operand makes an operand, or gives the one made before of the same text.
 func (c *compiler) operand(t *term) (*operand, *syntaxError) {
 	name := t.String()
+	if len(name) > maxTerm {
+		return nil, &syntaxError{at: t.at, text: fmt.Sprintf("longer than %d bytes", maxTerm)}
+	}
 	if o := c.operands[name]; o != nil {
 		return o, nil
 	}

@@ -1,6 +1,7 @@
 package falco
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -9,17 +10,19 @@ import (
 	"whodunit/internal/match"
 )
 
-// maxRegexes bounds the patterns that one load remembers having checked.
-const maxRegexes = 100_000
+// Bounds on regular expressions: a short one can be huge, and what is refused has been made first.
+const (
+	maxRegex    = 4096       // bytes
+	maxInsts    = 20_000     // of one program
+	maxAllInsts = 20_000_000 // of all
+	maxRegexes  = 100_000    // that one load remembers having checked
+)
 
 // regex is a predicate with an RE2 pattern. written is what the rule has.
 func (c *compiler) regex(o *operand, pattern, written string, at int) (match.Expr, *syntaxError) {
 	err, known := c.regexes[pattern]
 	if !known {
-		if _, err = syntax.Parse(written, syntax.Perl); err == nil {
-			_, err = regexp.Compile(pattern)
-		}
-		if len(c.regexes) < maxRegexes {
+		if err = c.checkRegex(pattern, written); len(c.regexes) < maxRegexes {
 			c.regexes[pattern] = err
 		}
 	}
@@ -28,6 +31,30 @@ func (c *compiler) regex(o *operand, pattern, written string, at int) (match.Exp
 		return nil, &syntaxError{at: at, text: fmt.Sprintf("%.60q is no regular expression: %s", written, text)}
 	}
 	return o.pred(match.Regex, false, pattern), nil
+}
+
+func (c *compiler) checkRegex(pattern, written string) error {
+	if len(written) > maxRegex {
+		return fmt.Errorf("longer than %d bytes", maxRegex)
+	}
+	if c.insts > maxAllInsts {
+		return errors.New("all regular expressions together are too large")
+	}
+	if _, err := syntax.Parse(written, syntax.Perl); err != nil {
+		return err
+	}
+	re, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return err
+	}
+	prog, err := syntax.Compile(re.Simplify())
+	if err != nil {
+		return err
+	}
+	if c.insts += len(prog.Inst); len(prog.Inst) > maxInsts {
+		return fmt.Errorf("it has more than %d steps", maxInsts)
+	}
+	return nil
 }
 
 // fullMatch makes a pattern match the whole value, as Falco does. ^ and $ stand at the ends of lines, as in RE2's POSIX mode.

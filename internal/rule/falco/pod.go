@@ -187,7 +187,9 @@ func addContainerFields(t map[string]*field) {
 		t[p+"image.repository"] = whole(list, "image", repository)
 		t[p+"args"] = words(list, "args")
 		t[p+"command"] = words(list, "command")
-		t[p+"host_port"] = hostPorts(list)
+		if list != "ephemeralContainers" { // they have no ports
+			t[p+"host_port"] = hostPorts(list)
+		}
 		t[p+"privileged"] = eachAt(context("privileged")...)
 		t[p+"allow_privilege_escalation"] = eachAt(context("allowPrivilegeEscalation")...)
 		t[p+"read_only_fs"] = eachAt(context("readOnlyRootFilesystem")...)

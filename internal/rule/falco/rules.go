@@ -77,7 +77,8 @@ func (l *loader) condition(r *rule.Rule, d *ruleDef) (compiled, bool) {
 		x, err = l.compiler.compile(n)
 	}
 	if err != nil {
-		return compiled{}, l.refuse(r, d, l.compiler.problem(&d.condition, err, "condition: "), err) && false
+		l.refuse(r, d, l.compiler.problem(&d.condition, err, "condition: "), err)
+		return compiled{}, false
 	}
 	parts := []compiled{x}
 	for _, e := range d.exceptions {
@@ -88,7 +89,8 @@ func (l *loader) condition(r *rule.Rule, d *ruleDef) (compiled, bool) {
 		}
 		if err != nil {
 			p := &rule.Problem{File: e.at.file, Line: e.at.line, Column: e.at.column, Text: fmt.Sprintf("exception %.60q: %s", e.name, err.text), Nearest: err.near}
-			return compiled{}, l.refuse(r, d, p, err) && false
+			l.refuse(r, d, p, err)
+			return compiled{}, false
 		}
 		if n != nil {
 			parts = append(parts, y.negate())
