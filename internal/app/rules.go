@@ -56,7 +56,7 @@ func (a *App) makeRules() error {
 	}
 	a.detectReader = a.events.Reader(start)
 	a.detector, err = detect.New(detect.Options{
-		Reader: a.detectReader, Rules: &a.current, Emit: a.findings.Append, From: from, Compiled: compiled, Metrics: metrics, Logger: a.o.Log,
+		Reader: a.remembering(a.detectReader, compiled.Load(), start), Rules: &a.current, Emit: a.findings.Append, From: from, Compiled: compiled, Metrics: metrics, Logger: a.o.Log,
 		Judge: detect.JudgeOptions{Correlations: correlate.NewMetrics(a.reg)},
 		Save:  func(_ context.Context, next uint64) error { return cursor.Save(next) },
 	})

@@ -188,3 +188,33 @@ func (p *Program) Reach() time.Duration {
 
 // maxReach keeps sums of durations from overflowing.
 const maxReach = 10 * 365 * 24 * time.Hour
+
+// Memory is what the first_seen correlations that look back further than least must be given again after a restart: the events that expr
+// is true of, as far back as reach. expr is nil where there are none, or where nothing can be said about their events before all are read.
+func (p *Program) Memory(least time.Duration) (expr match.Expr, reach time.Duration) {
+	byID, taken := map[string]*rule.Rule{}, map[string]bool{}
+	for _, r := range p.rules {
+		byID[r.ID] = r
+	}
+	var any match.Or
+	for _, r := range p.correlations {
+		c := r.Correlation
+		if c.Type != rule.FirstSeen || c.Timespan <= least {
+			continue
+		}
+		var of match.Or
+		for _, id := range c.Of {
+			if base := byID[id]; base != nil && base.Expr != nil && !taken[id] {
+				taken[id] = true
+				of = append(of, base.Whole())
+			}
+		}
+		if len(of) > 0 {
+			any, reach = append(any, of...), max(reach, min(c.Timespan, maxReach))
+		}
+	}
+	if any == nil {
+		return nil, 0
+	}
+	return any, reach
+}
