@@ -46,7 +46,8 @@ func derive(e ast.Expr, c constants) (x match.Expr, exact bool) {
 type deriver struct {
 	consts constants
 	// element is the variable of an exists() over the list path; "": none.
-	element, list string
+	element string
+	list    *subject
 }
 
 // derived is what is known of a condition.
@@ -89,16 +90,6 @@ func (d deriver) derive(e ast.Expr) derived {
 	}
 	return derived{}
 }
-
-// What conditions know and no path names.
-var (
-	idReused    = &match.Func{Name: "native:idReused", Eval: func(ev *audit.Event) bool { return ev.Flags&audit.FlagIDReused != 0 }}
-	commandText = &match.Field{Name: "native:command", Values: func(ev *audit.Event, yield func(string) bool) {
-		if s := execCommand(ev.RequestURI); s != "" {
-			yield(s)
-		}
-	}}
-)
 
 func (d deriver) call(c ast.CallExpr) derived {
 	args := c.Args()
@@ -174,9 +165,9 @@ func (d deriver) or(args []ast.Expr) derived {
 
 // exists derives list.exists(v, …) where the list is one of the header's, and the test one of a single text or several joined by ||.
 func (d deriver) exists(c ast.ComprehensionExpr) derived {
-	p := pathOf(c.IterRange())
+	list := d.listOf(c.IterRange())
 	step := c.LoopStep()
-	if !listPaths[p] || d.element != "" || c.HasIterVar2() || step.Kind() != ast.CallKind || step.AsCall().FunctionName() != operators.LogicalOr ||
+	if list == nil || d.element != "" || c.HasIterVar2() || step.Kind() != ast.CallKind || step.AsCall().FunctionName() != operators.LogicalOr ||
 		!isFalse(c.AccuInit()) || c.Result().Kind() != ast.IdentKind || c.Result().AsIdent() != c.AccuVar() {
 		return derived{}
 	}
@@ -184,7 +175,7 @@ func (d deriver) exists(c ast.ComprehensionExpr) derived {
 	if len(args) != 2 || args[0].Kind() != ast.IdentKind || args[0].AsIdent() != c.AccuVar() {
 		return derived{}
 	}
-	d.element, d.list = c.IterVar(), p
+	d.element, d.list = c.IterVar(), list
 	return d.derive(args[1])
 }
 
@@ -193,7 +184,7 @@ func isFalse(e ast.Expr) bool { return e.Kind() == ast.LiteralKind && e.AsLitera
 // unary derives our own functions of one text.
 func (d deriver) unary(fn string, arg ast.Expr) derived {
 	s := d.subject(arg)
-	if s == nil || d.element != "" && s.Path != d.list {
+	if s == nil || d.element != "" && s != d.list {
 		return derived{}
 	}
 	switch fn {
@@ -207,44 +198,6 @@ func (d deriver) unary(fn string, arg ast.Expr) derived {
 		}
 	}
 	return derived{}
-}
-
-// subject is a text that an expression can test: without a value it is "" in CEL, unless strict.
-type subject struct {
-	match.Pred
-	strict bool // without a value CEL fails; an element of a list always has one
-}
-
-func (s *subject) with(op match.Op, values ...string) *match.Pred {
-	return &match.Pred{Path: s.Path, Field: s.Field, Op: op, Values: values}
-}
-
-func (d deriver) subject(e ast.Expr) *subject {
-	p := pathOf(e)
-	switch {
-	case d.element != "" && p == d.element:
-		return &subject{match.Pred{Path: d.list}, true}
-	case d.element != "":
-		return nil
-	case textPaths[p]:
-		return &subject{match.Pred{Path: p}, false}
-	case annotationPaths[p] != "":
-		return &subject{match.Pred{Path: annotationPaths[p]}, false}
-	case strings.HasPrefix(p, "annotations."):
-		return &subject{match.Pred{Path: p}, true}
-	case e.Kind() != ast.CallKind:
-		return nil
-	}
-	c := e.AsCall()
-	switch args := c.Args(); {
-	case c.FunctionName() == "execCommand" && len(args) == 1 && pathOf(args[0]) == "requestURI":
-		return &subject{match.Pred{Field: commandText}, false}
-	case c.FunctionName() == operators.Index && pathOf(args[0]) == "annotations":
-		if k, ok := d.constant(args[1]).(types.String); ok && k != "" {
-			return &subject{match.Pred{Path: "annotations." + string(k)}, true}
-		}
-	}
-	return nil
 }
 
 // price puts the tests that fail most often and cost least first.
@@ -267,10 +220,10 @@ func price(e match.Expr) int {
 func (d deriver) compare(fn string, a, b ast.Expr) derived {
 	if fn == operators.In && d.element == "" {
 		k, ok := d.constant(a).(types.String)
-		switch p := pathOf(b); {
-		case ok && listPaths[p]:
-			return always(&match.Pred{Path: p, Op: match.Equal, Values: []string{string(k)}})
-		case ok && p == "annotations" && k != "":
+		switch list := d.listOf(b); {
+		case ok && list != nil:
+			return always(list.with(match.Equal, string(k)))
+		case ok && pathOf(b) == "annotations" && k != "":
 			return always(&match.Pred{Path: "annotations." + string(k), Op: match.Present})
 		}
 	}
@@ -288,10 +241,30 @@ func (d deriver) compare(fn string, a, b ast.Expr) derived {
 		return s.compare(fn, v)
 	case pathOf(a) == codePath && d.element == "":
 		return compareCode(fn, v)
-	case d.element == "":
+	case d.element != "":
+	case isEmptyList(v) && (fn == operators.Equals || fn == operators.NotEquals):
+		return d.empty(fn, a)
+	default:
 		return d.namespace(fn, a, v)
 	}
 	return derived{}
+}
+
+// empty derives uriParam("x") == [].
+func (d deriver) empty(fn string, e ast.Expr) derived {
+	s := d.listOf(e)
+	if s == nil || s.Field == nil { // a path's list may hold what match enters and CEL does not
+		return derived{}
+	}
+	if fn == operators.NotEquals {
+		return always(s.with(match.Exists))
+	}
+	return always(match.Not{X: s.with(match.Exists)})
+}
+
+func isEmptyList(v ref.Val) bool {
+	l, ok := v.(traits.Lister)
+	return ok && l.Size() == types.IntZero
 }
 
 // namespace derives serviceAccountNamespace(user) == "x" and in ["x"].
@@ -350,6 +323,8 @@ func (s *subject) compare(fn string, v ref.Val) derived {
 	switch {
 	case !ok || bad:
 		return derived{}
+	case len(constants) == 0: // in an empty list, or like none of no patterns
+		return derived{x: match.Const(false), exact: true, total: !s.strict}
 	case s.strict && fn == operators.NotEquals: // true of another type of value, too, which match sees as text
 		return derived{}
 	case s.strict:

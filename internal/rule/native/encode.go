@@ -321,12 +321,8 @@ func celJoin(parts []match.Expr, op, empty string) (string, error) {
 
 // celPred writes a predicate: with the header's own name where CEL and match read the same, else over values.
 func celPred(p *match.Pred) (string, error) {
-	if p.Field != nil && p.Field.Name == commandText.Name && !p.All && p.Op != match.Exists && p.Op != match.Present &&
-		!slices.ContainsFunc(p.Values, func(c string) bool { return acceptsEmpty(p.Op, c) }) {
-		return celTest(p, "execCommand()")
-	}
 	if p.Field != nil {
-		return "", fmt.Errorf("the field %q %w", p.Field.Name, ErrInexpressible)
+		return celField(p)
 	}
 	path, err := celString(p.Path)
 	if err != nil {
@@ -349,6 +345,27 @@ func celPred(p *match.Pred) (string, error) {
 		return fmt.Sprintf("(%s != [] && %s.all(v, %s))", values, values, test), err
 	}
 	return fmt.Sprintf("%s.exists(v, %s)", values, test), err
+}
+
+// celField writes a predicate on a field of ours, which has the name that CEL has for it.
+func celField(p *match.Pred) (string, error) {
+	name, ours := strings.CutPrefix(p.Field.Name, fieldPrefix)
+	isList := strings.HasPrefix(name, "uriParam(")
+	switch {
+	case !ours:
+	case isList && p.Op == match.Exists && !p.All:
+		return name + " != []", nil
+	case p.Op == match.Exists || p.Op == match.Present || p.All:
+	case isList:
+		test, err := celTest(p, "v")
+		return name + ".exists(v, " + test + ")", err
+	case !slices.ContainsFunc(p.Values, func(c string) bool { return acceptsEmpty(p.Op, c) }):
+		return celTest(p, name)
+	default: // only a text that is there counts
+		test, err := celTest(p, name)
+		return "(" + name + ` != "" && ` + test + ")", err
+	}
+	return "", fmt.Errorf("the field %q %w", p.Field.Name, ErrInexpressible)
 }
 
 // acceptsEmpty reports whether the operator takes an empty text, which in CEL a missing field is.

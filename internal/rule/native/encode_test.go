@@ -158,3 +158,27 @@ func TestEncodeShipped(t *testing.T) {
 		}
 	}
 }
+
+// TestEncodeDerived: what is derived of conditions is written as conditions again.
+func TestEncodeDerived(t *testing.T) {
+	f := format(t)
+	rapid.Check(t, func(t *rapid.T) {
+		c, errs := f.env.compile(conditionText(t, 2), constants{})
+		if len(errs) > 0 || c.condition != nil {
+			return
+		}
+		r := &rule.Rule{ID: "x", Expr: c.expr}
+		b, err := f.Encode(r)
+		if err != nil {
+			t.Fatal(c.expr, err)
+		}
+		got := rule.Parse("x.yaml", b, f).Rules[0]
+		for range 10 {
+			ev := randomEvent(t)
+			want, _ := r.Match(&ev)
+			if ok, err := got.Match(&ev); ok != want {
+				t.Fatalf("%s\nis %t, %v; %s is %t\nevent %s", b, ok, err, r.Expr, want, ev.Raw)
+			}
+		}
+	})
+}

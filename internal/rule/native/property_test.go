@@ -72,6 +72,8 @@ func moreLeaves(t *rapid.T, f string, word func() string) string {
 		"serviceAccountNamespace(" + user + ")" + pick(` == "a"`, ` != "a"`, ` in ["a", "b"]`, ` == ""`), `execCommand()` + pick(` == "a b"`, ` == ""`, `.contains("a")`, `.matches("a|^$")`, `.startsWith("")`),
 		`annotations["k"]` + pick(` != "a"`, ` in ["", "a"]`, `.startsWith("a")`, `.contains("")`), pick(`"k" in annotations`, `has(annotations.k)`, `annotations.k == "a"`),
 		pick("user.groups", "sourceIPs") + `.exists(g, ` + pick(`g == "a"`, `g != "a"`, `g.startsWith("")`, `g == "a" || g.endsWith("b")`, `g == "a" && g == verb`, `true`, `verb == "a"`, `isSystemUser(g)`, `glob(g, "*")`, `idReused`, `!(g == "a")`, `inCIDR(g, "10.0.0.0/8")`) + ")",
+		`uriParam("command")` + pick(` == []`, ` != []`, `.exists(v, v == "")`, `.exists(v, v.startsWith("a") || v == "b")`), word() + ` in uriParam("command")`,
+		`requestURI.split("?")[0]` + pick(` == ""`, `.matches("^/")`, `.lowerAscii() != "/a"`), `user.username.lowerAscii() == "a"`, f + " in []", "glob(" + f + ", [])", "!(" + f + " in [])",
 		"responseStatus.code " + pick("==", "!=", "<", "<=", ">", ">=") + " " + pick("-1", "1", "0"), "-1 < responseStatus.code",
 	}
 	return pick(leaves...)
@@ -90,7 +92,7 @@ func randomEvent(t *rapid.T) audit.Event {
 	}
 	put(m, "verb")
 	put(m, "userAgent")
-	m["requestURI"] = rapid.SampledFrom([]string{"", "/a", "/x/exec?command=a&command=b", "/x?comman%64=a", "/x?command="}).Draw(t, "uri")
+	m["requestURI"] = rapid.SampledFrom([]string{"", "/A", "/a?b", "?a", "/x/exec?command=a&command=b", "/x?comman%64=a", "/x?command="}).Draw(t, "uri")
 	for key, fields := range map[string][]string{"user": {"username"}, "impersonatedUser": {"username"}, "objectRef": {"name", "namespace"}, "annotations": {"k", "authorization.k8s.io/decision", "authorization.k8s.io/reason"}, "requestObject": {"a"}} {
 		if rapid.Bool().Draw(t, key) {
 			o := map[string]any{}
