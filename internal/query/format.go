@@ -97,7 +97,7 @@ func (f *formatter) text(t *match.Text) {
 
 func (f *formatter) pred(p *match.Pred) {
 	field := shortName(p.Path)
-	if p.Fold || p.Path == "" || p.Op != match.Exists && len(p.Values) == 0 {
+	if p.Fold || p.All || p.Path == "" || p.Op != match.Exists && len(p.Values) == 0 {
 		f.fail(p)
 		return
 	}

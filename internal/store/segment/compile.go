@@ -71,12 +71,17 @@ func compileList(kind nodeKind, parts []match.Expr) *node {
 }
 
 func compilePred(p *match.Pred) *node {
+	if p.Field != nil {
+		return &node{kind: isRaw, cost: 2000} // its values are nowhere in the event's text
+	}
 	n := &node{kind: isColumn, pred: p, cost: 10}
-	if p.Path == "peer" {
+	// A column does not tell null from nothing, and says of a list what some value is.
+	raw := p.Op == match.Present || p.All
+	if p.Path == "peer" && !raw {
 		n.col, n.peer = segment.SourceIPs, true
 		return n
 	}
-	if c, ok := segment.PathColumn(p.Path); ok {
+	if c, ok := segment.PathColumn(p.Path); ok && !raw {
 		n.col = c
 		switch {
 		case c == segment.AuditID || c == segment.RequestURI:
@@ -87,6 +92,9 @@ func compilePred(p *match.Pred) *node {
 		return n
 	}
 	n.kind, n.cost = isRaw, 1000
+	if _, ok := segment.PathColumn(p.Path); ok || p.Path == "peer" {
+		return n // the path's own words need not be in the text
+	}
 	names := words(p.Path, true, true)
 	if p.Op == match.Exists || p.Op > match.Glob {
 		n.words = [][]uint64{segment.WordHashes(names)}

@@ -61,9 +61,14 @@ func text(t *rapid.T, records []audit.Record) match.Expr {
 	return &match.Text{Word: match.Fold(word), Open: open}
 }
 
+// ops are those of searches; Regex is for rules.
+var ops = []match.Op{match.Exists, match.Equal, match.Contains, match.Prefix, match.Suffix, match.Glob, match.Less, match.LessEqual, match.Greater,
+	match.GreaterEqual, match.CIDR, match.Present}
+
 func pred(t *rapid.T, records []audit.Record) match.Expr {
-	p := &match.Pred{Path: rapid.SampledFrom(paths).Draw(t, "path"), Op: match.Op(rapid.IntRange(0, int(match.GreaterEqual)).Draw(t, "op")), Fold: rapid.Bool().Draw(t, "fold")}
-	if p.Op == match.Exists {
+	p := &match.Pred{Path: rapid.SampledFrom(paths).Draw(t, "path"), Op: rapid.SampledFrom(ops).Draw(t, "op"), Fold: rapid.Bool().Draw(t, "fold"),
+		All: rapid.IntRange(0, 4).Draw(t, "all") == 0}
+	if p.Op == match.Exists || p.Op == match.Present {
 		return p
 	}
 	n := 1
@@ -77,6 +82,9 @@ func pred(t *rapid.T, records []audit.Record) match.Expr {
 }
 
 func constant(t *rapid.T, records []audit.Record, p *match.Pred) string {
+	if p.Op == match.CIDR {
+		return rapid.SampledFrom([]string{"0.0.0.0/0", "10.0.0.0/8", "127.0.0.1", "::/0"}).Draw(t, "network")
+	}
 	v := rapid.SampledFrom([]string{"", "get", "alice", "200", "3", "allow", "absent", "*", "2026-01-02T03:05:00Z"}).Draw(t, "constant")
 	if rapid.IntRange(0, 3).Draw(t, "own") > 0 {
 		var vs []string

@@ -23,6 +23,7 @@ type node struct {
 	Op     string   `json:"op,omitempty"`
 	Values []string `json:"values,omitempty"`
 	Fold   bool     `json:"fold,omitempty"`
+	All    bool     `json:"all,omitempty"`
 	Open   bool     `json:"open,omitempty"`
 }
 
@@ -49,9 +50,14 @@ func encode(e match.Expr) (json.RawMessage, error) {
 		b := bool(e)
 		n.Const = &b
 	case *match.Pred:
-		n.Path, n.Op, n.Values, n.Fold = &e.Path, e.Op.String(), e.Values, e.Fold
+		if e.Field != nil || !slices.Contains(sendable, e.Op) {
+			err = fmt.Errorf("cannot send %.200q to a server: it is for rules alone", e.String())
+		}
+		n.Path, n.Op, n.Values, n.Fold, n.All = &e.Path, e.Op.String(), e.Values, e.Fold, e.All
 	case *match.Text:
 		n.Text, n.Open = &e.Word, e.Open
+	case *match.Func:
+		err = fmt.Errorf("cannot send %.200q to a server: it is for rules alone", e.String())
 	default:
 		err = fmt.Errorf("cannot encode expression of type %T", e)
 	}
@@ -121,16 +127,20 @@ func decodeAll(parts []json.RawMessage, depth int) ([]match.Expr, error) {
 	return out, nil
 }
 
+// sendable are the operators that a server takes. Regular expressions are for rules, which are compiled once: a search would compile them
+// for each value.
+var sendable = []match.Op{match.Exists, match.Equal, match.Contains, match.Prefix, match.Suffix, match.Glob, match.Less, match.LessEqual,
+	match.Greater, match.GreaterEqual, match.CIDR, match.Present}
+
 func pred(n node) (match.Expr, error) {
-	ops := []match.Op{match.Exists, match.Equal, match.Contains, match.Prefix, match.Suffix, match.Glob, match.Less, match.LessEqual,
-		match.Greater, match.GreaterEqual}
-	i := slices.IndexFunc(ops, func(o match.Op) bool { return o.String() == n.Op })
+	i := slices.IndexFunc(sendable, func(o match.Op) bool { return o.String() == n.Op })
 	if i < 0 {
 		return nil, fmt.Errorf("cannot read expression: no operator %.20q", n.Op)
 	}
-	op := ops[i]
-	if op >= match.Less && len(n.Values) != 1 || op == match.Exists && len(n.Values) != 0 {
+	op := sendable[i]
+	ranked, bare := op >= match.Less && op <= match.GreaterEqual, op == match.Exists || op == match.Present
+	if ranked && len(n.Values) != 1 || bare && len(n.Values) != 0 {
 		return nil, fmt.Errorf("cannot read expression: %s with %d values", op, len(n.Values))
 	}
-	return &match.Pred{Path: *n.Path, Op: op, Values: n.Values, Fold: n.Fold}, nil
+	return &match.Pred{Path: *n.Path, Op: op, Values: n.Values, Fold: n.Fold, All: n.All}, nil
 }

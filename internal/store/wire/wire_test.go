@@ -47,12 +47,12 @@ func genExpr(depth int) *rapid.Generator[match.Expr] {
 		case 4:
 			return &match.Text{Word: rapid.StringN(1, 9, -1).Draw(t, "word"), Open: rapid.Bool().Draw(t, "open")}
 		}
-		op := match.Op(rapid.IntRange(0, int(match.GreaterEqual)).Draw(t, "op"))
-		p := &match.Pred{Path: rapid.String().Draw(t, "path"), Op: op, Fold: rapid.Bool().Draw(t, "fold")}
+		op := rapid.SampledFrom(sendable).Draw(t, "op")
+		p := &match.Pred{Path: rapid.String().Draw(t, "path"), Op: op, Fold: rapid.Bool().Draw(t, "fold"), All: rapid.Bool().Draw(t, "all")}
 		switch {
-		case op >= match.Less:
+		case op >= match.Less && op <= match.GreaterEqual:
 			p.Values = []string{rapid.String().Draw(t, "value")}
-		case op != match.Exists:
+		case op != match.Exists && op != match.Present:
 			p.Values = rapid.SliceOfN(rapid.String(), 1, 3).Draw(t, "values")
 		}
 		return p
@@ -138,4 +138,19 @@ func FuzzDecodeExpr(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestExprsOfRulesAreRefused(t *testing.T) {
+	for _, e := range []match.Expr{
+		&match.Pred{Path: "verb", Op: match.Regex, Values: []string{"a+"}},
+		&match.Pred{Field: &match.Field{Name: "images"}, Op: match.Equal, Values: []string{"x"}},
+		&match.Func{Name: "cel"},
+	} {
+		if s, err := EncodeExpr(match.Not{X: e}); err == nil || !strings.Contains(err.Error(), "for rules alone") {
+			t.Errorf("%v: %s %v", e, s, err)
+		}
+	}
+	if _, err := DecodeExpr(`{"path":"verb","op":"matches","values":["a"]}`); err == nil {
+		t.Error("a regular expression is read")
+	}
 }
