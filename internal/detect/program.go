@@ -68,7 +68,9 @@ func (p *Program) build() []*rule.Problem {
 	compile := func(rules []*rule.Rule) (*match.Engine, error) {
 		exprs := make([]match.Expr, len(rules))
 		for i, r := range rules {
-			exprs[i] = r.Whole()
+			if exprs[i] = r.Expr; !o.Generic { // other logs have no stages
+				exprs[i] = r.Whole()
+			}
 		}
 		return match.NewEngine(exprs, o)
 	}
@@ -155,6 +157,9 @@ func (p *Program) Set() *rule.Set { return p.set }
 
 // Rules is how many rules look at single events, and how many at what others match.
 func (p *Program) Rules() (single, correlations int) { return len(p.rules), len(p.correlations) }
+
+// NeedsAll reports whether a Judge must be given events without hits, too: a correlation looks at what does not match.
+func (p *Program) NeedsAll() bool { return p.everything }
 
 // Worker makes a Worker that measures nothing and logs nothing.
 func (p *Program) Worker() *Worker {
