@@ -9,7 +9,9 @@ import (
 // Adopt takes over what old knows: what waits, how far time has gone, and the groups of every correlation that is the same in both. old must
 // not be used any more.
 func (c *Correlator) Adopt(old *Correlator) {
+	arrival := c.queue.arrival
 	c.queue, c.max, c.maxAt, c.ahead, c.clock, c.bound = old.queue, old.max, old.maxAt, old.ahead, old.clock, old.bound
+	c.queue.arrival = arrival
 	c.lastID, c.lastMicros = old.lastID, old.lastMicros
 	before := map[string]*plan{}
 	for _, p := range old.plans {

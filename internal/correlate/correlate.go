@@ -92,6 +92,7 @@ func New(rules []*rule.Rule, o Options) *Correlator {
 		}
 		if p.c.Type == rule.Streak {
 			c.streaks = append(c.streaks, p)
+			c.queue.arrival = true // what breaks a streak may have the time of what makes it
 		}
 	}
 	return c

@@ -140,6 +140,11 @@ func TestStreak(t *testing.T) {
 		f.event(i+1, 0, r, "u", "")
 	}
 	want(t, f.flush(), "c at 3: 2", "c at 9: 2")
+	f = newFeeder(t, Options{Lateness: -1}, correlation("c", rule.Correlation{Type: rule.Streak, Of: []string{"a"}, Conds: []rule.Compare{{Op: "gte", Value: 1}}}))
+	for _, r := range []string{"a", "", "a", "a", "b", "a"} { // all at one time: as they came
+		f.event(1, 0, r, "u", "")
+	}
+	want(t, f.flush(), "c at 1: 1", "c at 3: 1", "c at 6: 1")
 }
 
 // TestLate: what comes later than the lateness is dropped and counted, from the future as well; a source that comes back after an hour

@@ -15,7 +15,8 @@ type item struct {
 	id     audit.Identity
 	event  *audit.Event // our own copy
 	rules  []*rule.Rule
-	order  int // of arrival: the last resort between events that are the same
+	tie    audit.Identity // the identity, where that decides between events of one time
+	order  int            // of arrival, which decides then
 	bytes  int
 }
 
@@ -45,27 +46,38 @@ func own(ev *audit.Event) *audit.Event {
 	return &out
 }
 
-// queue holds items, and the times of events that only matter as such, in the order of time. Of one time, items come first.
+// queue holds items, and the times of events that only matter as such, in the order of time.
 type queue struct {
-	items items
-	marks marks
-	bytes int
-	count int
+	items   items
+	marks   marks
+	bytes   int
+	count   int
+	arrival bool // of one time, as they came; else by identity, whatever the order in which they came
+}
+
+// mark is an event that no rule is true of.
+type mark struct {
+	micros int64
+	order  int
 }
 
 // markBytes is what a mark costs, with room to grow.
-const markBytes = 16
+const markBytes = 32
 
 func (q *queue) push(it *item) {
 	q.count++
 	it.order = q.count
+	if !q.arrival {
+		it.tie = it.id
+	}
 	q.bytes += it.bytes
 	heap.Push(&q.items, it)
 }
 
 func (q *queue) mark(at int64) {
+	q.count++
 	q.bytes += markBytes
-	heap.Push(&q.marks, at)
+	heap.Push(&q.marks, mark{at, q.count})
 }
 
 func (q *queue) len() int { return len(q.items) + len(q.marks) }
@@ -75,15 +87,24 @@ func (q *queue) next() (int64, bool) {
 	switch {
 	case len(q.items) == 0 && len(q.marks) == 0:
 		return 0, false
-	case len(q.marks) == 0 || len(q.items) > 0 && q.items[0].micros <= q.marks[0]:
+	case q.itemFirst():
 		return q.items[0].micros, true
 	}
-	return q.marks[0], true
+	return q.marks[0].micros, true
+}
+
+// itemFirst reports whether the earliest is an item. The queue must not be empty.
+func (q *queue) itemFirst() bool {
+	if len(q.marks) == 0 || len(q.items) == 0 {
+		return len(q.marks) == 0
+	}
+	it, m := q.items[0], q.marks[0]
+	return it.micros < m.micros || it.micros == m.micros && it.order < m.order
 }
 
 // pop takes the earliest. The queue must not be empty.
 func (q *queue) pop() (it *item, marked bool) {
-	if len(q.marks) == 0 || len(q.items) > 0 && q.items[0].micros <= q.marks[0] {
+	if q.itemFirst() {
 		it = heap.Pop(&q.items).(*item) //nolint:forcetypeassert // it holds nothing else
 		q.bytes -= it.bytes
 		return it, false
@@ -99,7 +120,7 @@ func (h items) Len() int      { return len(h) }
 func (h items) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h items) Less(i, j int) bool {
 	a, b := h[i], h[j]
-	return cmp.Or(cmp.Compare(a.micros, b.micros), bytes.Compare(a.id[:], b.id[:]), cmp.Compare(a.order, b.order)) < 0
+	return cmp.Or(cmp.Compare(a.micros, b.micros), bytes.Compare(a.tie[:], b.tie[:]), cmp.Compare(a.order, b.order)) < 0
 }
 func (h *items) Push(x any) { *h = append(*h, x.(*item)) } //nolint:forcetypeassert // heap.Interface
 
@@ -112,19 +133,21 @@ func (h *items) Pop() any {
 	return it
 }
 
-type marks []int64
+type marks []mark
 
-func (h marks) Len() int           { return len(h) }
-func (h marks) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h marks) Less(i, j int) bool { return h[i] < h[j] }
-func (h *marks) Push(x any)        { *h = append(*h, x.(int64)) } //nolint:forcetypeassert // heap.Interface
+func (h marks) Len() int      { return len(h) }
+func (h marks) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h marks) Less(i, j int) bool {
+	return cmp.Or(cmp.Compare(h[i].micros, h[j].micros), cmp.Compare(h[i].order, h[j].order)) < 0
+}
+func (h *marks) Push(x any) { *h = append(*h, x.(mark)) } //nolint:forcetypeassert // heap.Interface
 
 // Pop is heap.Interface's.
 func (h *marks) Pop() any {
 	old := *h
-	t := old[len(old)-1]
+	m := old[len(old)-1]
 	*h = old[:len(old)-1]
-	return t
+	return m
 }
 
 // timer is the end of a window that is decided when it closes.
