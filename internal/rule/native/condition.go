@@ -54,7 +54,7 @@ func (env *environment) compile(text string, c constants) (compiled, []compileEr
 		if len(errs) > 0 {
 			return compiled{}, errs
 		}
-		expr, exact = derive(checked.NativeRep().Expr(), c)
+		expr, exact = env.derive(checked.NativeRep().Expr(), c)
 	}
 	if exact {
 		return compiled{expr: expr}, nil
@@ -69,7 +69,7 @@ func (env *environment) quickCheck(text string, c constants) (expr match.Expr, e
 	if len(faults.GetErrors()) > 0 || len(env.putConstants(parsed, c)) > 0 {
 		return nil, false, false
 	}
-	if expr, exact = derive(parsed.Expr(), c); exact {
+	if expr, exact = env.derive(parsed.Expr(), c); exact {
 		return expr, true, true
 	}
 	// The checker takes what its own parser made: a root with a number that no other node has, into which the expression is put.
@@ -92,7 +92,7 @@ func (env *environment) quickCheck(text string, c constants) (expr match.Expr, e
 		return nil, false, false
 	}
 	// The checker joins names that belong together; derive knows them both ways.
-	expr, exact = derive(checked.NativeRep().Expr(), c)
+	expr, exact = env.derive(checked.NativeRep().Expr(), c)
 	return expr, exact, true
 }
 
@@ -127,7 +127,7 @@ func (env *environment) putConstants(a *ast.AST, c constants) []compileError {
 	make := ast.NewExprFactory()
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.CallKind {
-			if text := c.checkCall(e.AsCall()); text != "" {
+			if text := env.checkCall(e.AsCall(), c); text != "" {
 				at := a.SourceInfo().GetStartLocation(e.ID())
 				errs = append(errs, compileError{at.Line(), at.Column() + 1, text, ""})
 			}
@@ -167,7 +167,7 @@ func (env *environment) putConstants(a *ast.AST, c constants) []compileError {
 
 // checkCall says what is wrong with the constants of a call: it would fail on every event. Of a list of the user's, entries that are no
 // networks are taken out where networks are wanted; the rule goes on with the others.
-func (c constants) checkCall(call ast.CallExpr) string {
+func (env *environment) checkCall(call ast.CallExpr, c constants) string {
 	args := call.Args()
 	if len(args) == 0 {
 		return ""
@@ -183,6 +183,10 @@ func (c constants) checkCall(call ast.CallExpr) string {
 			if _, err := regexp.Compile(s); err != nil {
 				return fmt.Sprintf("not a regular expression: %v", err)
 			}
+		}
+	case "field":
+		if len(constants) == 1 && env.field(constants[0]) == nil {
+			return fmt.Sprintf("unknown field %.100q; a field of another rule format is expected", constants[0])
 		}
 	case "inCIDR":
 		i := slices.IndexFunc(constants, badNetwork)

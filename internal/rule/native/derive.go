@@ -38,13 +38,14 @@ const anyText = "?*"
 
 // derive gives from a condition, checked or not, an expression that is true whenever the condition is, nil if none is known, and whether
 // it is true of nothing else.
-func derive(e ast.Expr, c constants) (x match.Expr, exact bool) {
-	d := deriver{consts: c}.derive(e)
+func (env *environment) derive(e ast.Expr, c constants) (x match.Expr, exact bool) {
+	d := deriver{consts: c, field: env.field}.derive(e)
 	return d.x, d.exact
 }
 
 type deriver struct {
 	consts constants
+	field  func(name string) *match.Field
 	// element is the variable of an exists() over the list path; "": none.
 	element string
 	list    *subject

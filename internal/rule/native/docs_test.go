@@ -18,7 +18,7 @@ func TestEverythingIsDocumented(t *testing.T) {
 	env := format(t).env
 	want := []string{"glob(", "isServiceAccount(", "serviceAccountNamespace(", "serviceAccountName(", "uriParam(", "inCIDR(", "podSpecs(", "containers(", "cleanPath(",
 		"images(", "hostPaths(", "imageRegistry(", "imageRepository(", "execCommand(", "isSystemUser(", "isPublicIP(",
-		"values(", "exists(", "present(", "text(", "fold(", "compares("}
+		"values(", "exists(", "present(", "text(", "fold(", "compares(", "field("}
 	for _, v := range variables {
 		want = append(want, "`"+v.name+"`")
 	}

@@ -110,7 +110,7 @@ func (f *Format) Encode(r *rule.Rule) ([]byte, error) {
 	if r.Correlation != nil {
 		err = d.correlation(r.Correlation)
 	} else {
-		err = d.condition(r)
+		err = d.condition(r, encoder{f.env.field})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("rule %s: %w", r.ID, err)
@@ -167,7 +167,7 @@ func (d *document) message(r *rule.Rule) {
 	if !ok || m.String() == "" {
 		return
 	}
-	l := loader{draft: &draft{}}
+	l := loader{draft: &draft{}, loads: &loads{}}
 	if r.Correlation != nil {
 		l.draft.corr = &correlation{}
 	}
@@ -176,13 +176,13 @@ func (d *document) message(r *rule.Rule) {
 	}
 }
 
-func (d *document) condition(r *rule.Rule) error {
+func (d *document) condition(r *rule.Rule, e encoder) error {
 	switch c := r.Condition.(type) {
 	case nil:
 		if r.Expr == nil && r.Off != "" {
 			return nil
 		}
-		text, err := celText(r.Expr)
+		text, err := e.celText(r.Expr)
 		d.Condition = text
 		return err
 	case *condition:
@@ -273,25 +273,30 @@ func paths(keys []rule.Key) ([]string, error) {
 	return out, nil
 }
 
+// encoder writes expressions as conditions.
+type encoder struct {
+	field func(name string) *match.Field
+}
+
 // celText writes an expression as a condition that is true of the same events; nil is always true.
-func celText(e match.Expr) (string, error) {
+func (enc encoder) celText(e match.Expr) (string, error) {
 	switch e := e.(type) {
 	case nil:
 		return "true", nil
 	case match.Const:
 		return strconv.FormatBool(bool(e)), nil
 	case match.And:
-		return celJoin(e, " && ", "true")
+		return enc.celJoin(e, " && ", "true")
 	case match.Or:
-		return celJoin(e, " || ", "false")
+		return enc.celJoin(e, " || ", "false")
 	case match.Not:
-		s, err := celText(e.X)
+		s, err := enc.celText(e.X)
 		return "!(" + s + ")", err
 	case *match.Text:
 		w, err := celString(e.Word)
 		return fmt.Sprintf("text(%s, %t)", w, e.Open), err
 	case *match.Pred:
-		return celPred(e)
+		return enc.celPred(e)
 	case *match.Func:
 		if e.Name == idReused.Name {
 			return "idReused", nil
@@ -301,13 +306,13 @@ func celText(e match.Expr) (string, error) {
 	return "", fmt.Errorf("%T %w", e, ErrInexpressible)
 }
 
-func celJoin(parts []match.Expr, op, empty string) (string, error) {
+func (enc encoder) celJoin(parts []match.Expr, op, empty string) (string, error) {
 	if len(parts) == 0 {
 		return empty, nil
 	}
 	out := make([]string, len(parts))
 	for i, p := range parts {
-		s, err := celText(p)
+		s, err := enc.celText(p)
 		if err != nil {
 			return "", err
 		}
@@ -320,9 +325,9 @@ func celJoin(parts []match.Expr, op, empty string) (string, error) {
 }
 
 // celPred writes a predicate: with the header's own name where CEL and match read the same, else over values.
-func celPred(p *match.Pred) (string, error) {
+func (enc encoder) celPred(p *match.Pred) (string, error) {
 	if p.Field != nil {
-		return celField(p)
+		return enc.celField(p)
 	}
 	path, err := celString(p.Path)
 	if err != nil {
@@ -348,13 +353,23 @@ func celPred(p *match.Pred) (string, error) {
 }
 
 // celField writes a predicate on a field of ours, which has the name that CEL has for it.
-func celField(p *match.Pred) (string, error) {
+func (enc encoder) celField(p *match.Pred) (string, error) {
 	name, ours := strings.CutPrefix(p.Field.Name, fieldPrefix)
 	isList := strings.HasPrefix(name, "uriParam(")
+	if f := enc.field(p.Field.Name); !ours && f != nil && (p.Op != match.Present || f.Null == nil) {
+		s, err := celString(p.Field.Name)
+		if err != nil {
+			return "", err
+		}
+		name, ours, isList = "field("+s+")", true, true
+	}
 	switch {
 	case !ours:
-	case isList && p.Op == match.Exists && !p.All:
+	case isList && (p.Op == match.Exists || p.Op == match.Present):
 		return name + " != []", nil
+	case isList && p.All:
+		test, err := celTest(p, "v")
+		return "(" + name + " != [] && " + name + ".all(v, " + test + "))", err
 	case p.Op == match.Exists || p.Op == match.Present || p.All:
 	case isList:
 		test, err := celTest(p, "v")

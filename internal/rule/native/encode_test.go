@@ -182,3 +182,43 @@ func TestEncodeDerived(t *testing.T) {
 		}
 	})
 }
+
+// TestEncodeFields: a field of another format is written by its name where the format is told of it.
+func TestEncodeFields(t *testing.T) {
+	agents := &match.Field{Name: "other:agent", Values: func(ev *audit.Event, yield func(string) bool) {
+		for _, s := range strings.Fields(ev.UserAgent) {
+			if !yield(s) {
+				return
+			}
+		}
+	}}
+	f, err := NewWith(Options{Fields: func(name string) *match.Field {
+		if name == agents.Name {
+			return agents
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*match.Pred{{Op: match.Equal, Values: []string{"b", "c"}}, {Op: match.Exists}, {Op: match.Present}, {Op: match.Prefix, Values: []string{"A"}, Fold: true, All: true},
+		{Op: match.Contains, Values: []string{""}}} {
+		p.Field = agents
+		r := &rule.Rule{ID: "x", Expr: match.Or{p, match.Not{X: p}, match.And{p, &match.Pred{Path: "verb", Op: match.Equal, Values: []string{"get"}}}}[2]}
+		b, err := f.Encode(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := rule.Parse("x.yaml", b, f).Rules[0]
+		for _, agent := range []string{"", "a b", "ab aC", "d"} {
+			ev := event(t, `{"verb":"get","userAgent":"`+agent+`"}`)
+			want, _ := r.Match(&ev)
+			if ok, err := got.Match(&ev); ok != want {
+				t.Errorf("%s\n%q is %t, %v", b, agent, ok, err)
+			}
+		}
+	}
+	if p := rule.Parse("x.yaml", []byte("id: x\ncondition: field('other:agnt') == []\n"), f).Problems; len(p) != 1 || p[0].Error() != `x.yaml:2:17: rule x: condition: unknown field "other:agnt"; a field of another rule format is expected` {
+		t.Error(p)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"cel.dev/cel-go/parser"
 
 	"whodunit/internal/audit"
+	"whodunit/internal/match"
 )
 
 // costLimit bounds one evaluation, in CEL's cost units (about one an operation, string and list work by size): 200 ms at
@@ -31,7 +32,7 @@ func (costs) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint6
 		c = 1 + (5+size(args[0]))*(1+elements(args[1]))/40 // some 10 ns a pattern, where a unit is 100
 	case "uriParam", "execCommand":
 		c = 1 + size(args[0])/10
-	case "values", "exists", "present", "text":
+	case "values", "exists", "present", "text", "field":
 		c = 1 + uint64(len(args[0].(eventValue).ev.Raw))/200 // about as fast as match reads
 	case "fold", "compares":
 		c = 1 + size(args[0])/10
@@ -97,6 +98,7 @@ type environment struct {
 	cel   *cel.Env
 	types *provider
 	names []string // known top-level names, for suggestions
+	field func(name string) *match.Field
 	quick *parser.Parser
 	roots sync.Pool // of *cel.Ast, see quickCheck
 }
@@ -108,7 +110,7 @@ const (
 	maxNodes      = 20_000
 )
 
-func newEnvironment() (*environment, error) {
+func newEnvironment(field func(name string) *match.Field) (*environment, error) {
 	p, err := newProvider()
 	if err != nil {
 		return nil, err
@@ -120,14 +122,14 @@ func newEnvironment() (*environment, error) {
 		cel.RegexProgramSizeLimit(10_000),
 		ext.Strings(), ext.Sets(), ext.Lists(ext.ListsMaxRangeSize(10_000)), ext.Math(), ext.Bindings(), ext.TwoVarComprehensions(),
 	}
-	e := &environment{types: p}
+	e := &environment{types: p, field: field}
 	for _, v := range variables {
 		opts = append(opts, cel.Variable(v.name, v.typ))
 		e.names = append(e.names, v.name)
 	}
 	opts = append(opts, cel.Variable(listsVariable, cel.MapType(cel.StringType, cel.ListType(cel.StringType))))
 	opts = append(opts, functions()...)
-	opts = append(opts, eventFunctions()...)
+	opts = append(opts, e.eventFunctions()...)
 	if e.cel, err = cel.NewEnv(opts...); err != nil {
 		return nil, fmt.Errorf("cannot make CEL environment: %w", err)
 	}

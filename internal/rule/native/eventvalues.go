@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common"
@@ -35,7 +36,7 @@ func (e eventValue) Type() ref.Type              { return eventType }
 func (e eventValue) Value() any                  { return e.ev }
 
 // eventFunctions are the searches' view of the event (package match) for conditions: by path, with numbers as texts, lists entered.
-func eventFunctions() []cel.EnvOption {
+func (env *environment) eventFunctions() []cel.EnvOption {
 	str, boolean := cel.StringType, cel.BoolType
 	event := func(v ref.Val) *audit.Event { return v.(eventValue).ev }
 	text := func(v ref.Val) string { return string(v.(types.String)) }
@@ -46,12 +47,21 @@ func eventFunctions() []cel.EnvOption {
 	}
 	return []cel.EnvOption{
 		cel.Variable(eventVariable, eventType),
-		cel.Macros(macro("values", 1), macro("exists", 1), macro("present", 1), macro("text", 1), macro("text", 2)),
+		cel.Macros(macro("values", 1), macro("exists", 1), macro("present", 1), macro("text", 1), macro("text", 2), macro("field", 1)),
 		cel.Function("values", cel.Overload("values_event_string", []*cel.Type{eventType, str}, cel.ListType(str), cel.BinaryBinding(func(e, p ref.Val) ref.Val {
 			var out []string
 			for v := range match.Values(event(e), text(p)) {
 				out = append(out, v)
 			}
+			return texts(out)
+		}))),
+		cel.Function("field", cel.Overload("field_event_string", []*cel.Type{eventType, str}, cel.ListType(str), cel.BinaryBinding(func(e, name ref.Val) ref.Val {
+			f := env.field(text(name))
+			if f == nil {
+				return types.NewErr("field: %.100q is unknown", text(name))
+			}
+			var out []string
+			f.Values(event(e), func(v string) bool { out = append(out, strings.Clone(v)); return true })
 			return texts(out)
 		}))),
 		cel.Function("exists", cel.Overload("exists_event_string", []*cel.Type{eventType, str}, boolean, cel.BinaryBinding(func(e, p ref.Val) ref.Val {

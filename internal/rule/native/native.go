@@ -4,15 +4,29 @@ package native
 import (
 	"go.yaml.in/yaml/v3"
 
+	"whodunit/internal/match"
 	"whodunit/internal/rule"
 )
 
 // Format is the native front end; it implements rule.Format. Immutable, safe for concurrent use.
 type Format struct{ env *environment }
 
-// New makes the front end. It fails only if the CEL library refuses our declarations.
-func New() (*Format, error) {
-	env, err := newEnvironment()
+// Options are what the front end may know beside its own. The zero value is good.
+type Options struct {
+	// Fields gives a computed field of another format by its name, nil where it knows none; conditions ask for one as field("name"). It
+	// must be safe for concurrent use.
+	Fields func(name string) *match.Field
+}
+
+// New makes the front end without options. It fails only if the CEL library refuses our declarations.
+func New() (*Format, error) { return NewWith(Options{}) }
+
+// NewWith makes the front end.
+func NewWith(o Options) (*Format, error) {
+	if o.Fields == nil {
+		o.Fields = func(string) *match.Field { return nil }
+	}
+	env, err := newEnvironment(o.Fields)
 	if err != nil {
 		return nil, err
 	}
@@ -54,11 +68,20 @@ type loads struct {
 	lists     map[string]*givenList
 	overrides []*override
 	problems  []*rule.Problem
+
+	events    int   // of tests so far, of maxAllEvents
+	listBytes int64 // of lists' files so far, of maxAllListBytes
 }
+
+// What all documents of one load may make of a few lines.
+const (
+	maxAllEvents    = 1_000_000
+	maxAllListBytes = 64 << 20
+)
 
 // Add implements rule.Loader.
 func (s *loads) Add(at rule.Place, d *yaml.Node) {
-	l := loader{env: s.env, at: at}
+	l := loader{env: s.env, at: at, loads: s}
 	if !hasKey(d, "id") && (hasKey(d, "lists") || hasKey(d, "overrides")) {
 		s.settings(&l, d)
 	} else if r := l.load(d); r != nil {

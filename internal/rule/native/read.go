@@ -29,6 +29,7 @@ type draft struct {
 // loader reads one document and gathers everything that is wrong with it.
 type loader struct {
 	env      *environment
+	loads    *loads
 	at       rule.Place
 	id       string
 	problems []*rule.Problem

@@ -98,6 +98,10 @@ func (l *loader) listFile(n *yaml.Node) []string {
 		l.fail(n, "cannot read list: %v", err)
 		return nil
 	}
+	if l.loads.listBytes += int64(len(b)); l.loads.listBytes > maxAllListBytes {
+		l.fail(n, "cannot read list: all lists' files have more than %d bytes", maxAllListBytes)
+		return nil
+	}
 	var out []string
 	lines := bufio.NewScanner(bytes.NewReader(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))))
 	lines.Buffer(nil, maxListBytes+1)

@@ -79,6 +79,12 @@ func (d deriver) listOf(e ast.Expr) *subject {
 		if name, ok := d.constant(args[1]).(types.String); ok {
 			return &subject{match.Pred{Field: uriParamField(string(name))}, true}
 		}
+	} else if c.FunctionName() == "field" && len(args) == 2 && pathOf(args[0]) == eventVariable {
+		if name, ok := d.constant(args[1]).(types.String); ok {
+			if f := d.field(string(name)); f != nil {
+				return &subject{match.Pred{Field: f}, true}
+			}
+		}
 	}
 	return nil
 }

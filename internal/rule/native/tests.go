@@ -70,6 +70,10 @@ func (l *loader) tests(n *yaml.Node) {
 			l.fail(at, "test %q: %v", t.Name, err)
 			continue
 		}
+		if l.loads.events += len(m.events); l.loads.events > maxAllEvents {
+			l.fail(at, "test %q: all tests have more than %d events", t.Name, maxAllEvents)
+			return
+		}
 		if counts {
 			t.Events = m.events
 		} else {
