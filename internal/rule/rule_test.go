@@ -60,7 +60,7 @@ func TestLoad(t *testing.T) {
 		{"a syntax error costs one document", map[string]string{"a.yaml": "id: one\n" + ok + "---\nid: [\n---\nid: two\n" + ok},
 			[]string{"one", "two"}, []string{"a.yaml:4: not valid YAML: did not find expected node content"}},
 		{"unknown field", map[string]string{"a.yaml": "id: one\n" + ok + "titel: x\n"}, nil,
-			[]string{`a.yaml:3:1: rule one: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},
+			[]string{`a.yaml:3:1: rule one: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},
 		{"unknown name in the condition", map[string]string{"a.yaml": "id: one\ncondition: verb == 'get' && objctRef.name == ''\n---\nid: two\n" + ok}, []string{"two"},
 			[]string{`a.yaml:2:29: rule one: condition: unknown name "objctRef" in condition; a field of the audit event or a function is expected (did you mean "objectRef"?)`}},
 		{"unknown header field, in a block", map[string]string{"a.yaml": "id: one\ncondition: |\n  verb == 'get' &&\n  user.usernme == ''\n"}, nil,

@@ -207,7 +207,7 @@ func price(e match.Expr) int {
 	switch {
 	case !ok:
 		return 3
-	case listPaths[p.Path]:
+	case listPaths[p.Path], p.Field != nil:
 		return 3
 	case p.Path == codePath:
 		return 2
