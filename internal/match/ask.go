@@ -180,16 +180,18 @@ func (m *Matcher) askPath(f int32, fd *field) int32 {
 		}
 	}
 	d := m.walk()
-	if fd.first >= 0 && fd.rest == "" && !d.dotted { // the commonest kind
-		if v := d.top[fd.first]; v.none() || d.raw[v.start] != '[' && d.raw[v.start] != '{' && d.raw[v.start] != 'n' {
-			if v.none() {
-				return 0
-			}
+	if v, one := d.one(fd); one {
+		if v.none() {
+			return 0
+		}
+		if c := d.raw[v.start]; c != '[' && c != '{' && c != 'n' {
 			text, _ := d.scalar(v)
 			return m.classify(f, text)
 		}
+		d.found = append(d.found[:0], v)
+	} else {
+		m.find(fd)
 	}
-	m.find(fd)
 	if len(d.found) == 0 {
 		return 0
 	}
@@ -221,6 +223,20 @@ func (m *Matcher) walk() *document {
 		}
 	}
 	return m.doc
+}
+
+// one is where the path leads, if that is seen without a search.
+func (d *document) one(fd *field) (v span, ok bool) {
+	switch {
+	case d.dotted || fd.first < 0 || d.root.none():
+		return span{}, false
+	case fd.rest == "" || d.top[fd.first].none():
+		return d.top[fd.first], true
+	case fd.level == 0 || d.raw[d.top[fd.first].start] != '{':
+		return span{}, false
+	}
+	v = d.below(fd.level).at[fd.slot]
+	return v, !v.none() || !fd.parts
 }
 
 // find leaves in m.doc.found what the path leads to.
@@ -262,10 +278,10 @@ func (m *Matcher) header(fd *field) (v []byte, ok, exists bool) {
 		v, exists = m.peer()
 		return v, true, exists
 	case fd.special == groupPath:
-		if v, _ = d.scalar(d.member(d.top[m.e.slots.ref], "apiGroup")); len(v) > 0 {
+		if v, _ = d.scalar(d.named(d.top[m.e.slots.ref], "apiGroup")); len(v) > 0 {
 			return v, true, false
 		}
-		if v, _ = d.scalar(d.member(d.top[m.e.slots.ref], "apiVersion")); len(v) > 0 {
+		if v, _ = d.scalar(d.named(d.top[m.e.slots.ref], "apiVersion")); len(v) > 0 {
 			if i := bytes.IndexByte(v, '/'); i > 0 {
 				return v[:i], true, false
 			}
@@ -274,7 +290,7 @@ func (m *Matcher) header(fd *field) (v []byte, ok, exists bool) {
 	case d.dotted:
 		s := d.top[fd.first]
 		if fd.rest != "" {
-			s = d.member(s, fd.rest)
+			s = d.named(s, fd.rest)
 		}
 		v, _ = d.scalar(s)
 		if fd.special == codePath {

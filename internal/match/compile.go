@@ -41,6 +41,9 @@ type field struct {
 	path    string
 	first   int32  // the top-level name it begins with; -1: it cannot be in a document without dotted names
 	rest    string // of the path
+	level   int32  // of the object that first names, where all of rest may be one name; 0: none
+	slot    int32  // rest's in that level
+	parts   bool   // rest may be several names as well
 	weight  int
 	costly  bool // holds patterns that no literal announces, in a field of their own that is asked late
 
@@ -258,10 +261,24 @@ func (c *compiler) predField(p *Pred) *field {
 		}
 		first, rest, _ := strings.Cut(p.Path, ".")
 		if f.rest = rest; first != "" && (rest != "" || len(first) == len(p.Path)) {
-			f.first = c.e.names.add(first)
+			f.first = c.e.levels[0].add(first)
+			if rest != "" && (first == "annotations" || strings.IndexByte(rest, '.') < 0) {
+				f.level = c.level(f.first)
+				f.slot, f.parts = c.e.levels[f.level].add(rest), strings.IndexByte(rest, '.') >= 0
+			}
 		}
 		return f
 	})
+}
+
+// level is the number of the level of this top-level object.
+func (c *compiler) level(top int32) int32 {
+	i := slices.IndexFunc(c.e.levels, func(l *level) bool { return l.top == top })
+	if i < 0 {
+		i = len(c.e.levels)
+		c.e.levels = append(c.e.levels, newLevel(top))
+	}
+	return int32(i)
 }
 
 // unannounced says whether a constant of p is a pattern without a literal, which runs over every value.

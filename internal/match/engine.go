@@ -30,7 +30,7 @@ const (
 // takes about ten table lookups however many expressions there are, and a field that no open expression asks for is never read.
 type Engine struct {
 	o         EngineOptions
-	names     *tops
+	levels    []*level // the first is the event itself
 	fields    []*field // in the order in which they are asked; a node's rank is its place here
 	firstFunc int32    // of fields: from here on the open expressions are evaluated one by one
 	nodes     *nodes
@@ -44,16 +44,17 @@ type Engine struct {
 
 // NewEngine compiles exprs; a nil one is always true. An error names the expression by its place: a bad regular expression or network.
 func NewEngine(exprs []Expr, o EngineOptions) (*Engine, error) {
-	e := &Engine{o: o, names: &tops{slot: map[string]int32{}}, nodes: newNodes(nil), seed: maphash.MakeSeed()}
+	e := &Engine{o: o, levels: []*level{newLevel(-1)}, nodes: newNodes(nil), seed: maphash.MakeSeed()}
 	if e.o.MaxStates <= 0 {
 		e.o.MaxStates = defaultStates
 	}
-	e.slots.kind, e.slots.version = e.names.add("kind"), e.names.add("apiVersion")
-	e.slots.id, e.slots.stage = e.names.add("auditID"), e.names.add("stage")
-	e.slots.ips, e.slots.ref = e.names.add("sourceIPs"), e.names.add("objectRef")
+	top := e.levels[0]
+	e.slots.kind, e.slots.version = top.add("kind"), top.add("apiVersion")
+	e.slots.id, e.slots.stage = top.add("auditID"), top.add("stage")
+	e.slots.ips, e.slots.ref = top.add("sourceIPs"), top.add("objectRef")
 	for _, n := range []string{"level", "requestURI", "verb", "user", "impersonatedUser", "userAgent", "responseStatus", "requestObject",
 		"responseObject", "requestReceivedTimestamp", "stageTimestamp", "annotations"} {
-		e.names.add(n)
+		top.add(n)
 	}
 	c := compiler{e: e, fields: map[string]*field{}, known: map[string]int32{}, leaves: map[Expr]int32{}, said: map[string]pattern{}}
 	if err := c.compile(exprs); err != nil {
@@ -112,7 +113,7 @@ type Matcher struct {
 // Matcher makes one. It begins with nothing learnt.
 func (e *Engine) Matcher() *Matcher {
 	m := &Matcher{
-		e: e, doc: newDocument(e.names), dia: newDiagram(e), sets: newSets(), memo: make([]memo, len(e.fields)),
+		e: e, doc: newDocument(e.levels), dia: newDiagram(e), sets: newSets(), memo: make([]memo, len(e.fields)),
 		class: make([]int32, len(e.fields)), asked: make([]uint32, len(e.fields)), told: make([]uint32, len(e.fields)),
 		truth: make([]uint32, e.preds), seen: make([]uint64, len(e.roots)),
 		union: map[uint64]int32{}, inter: map[uint64]int32{}, both: map[uint64]int32{},

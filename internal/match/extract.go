@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -25,20 +27,61 @@ type span struct{ start, end uint32 }
 
 func (s span) none() bool { return s.end == 0 }
 
-// tops are the names of top-level members that some path begins with, numbered. Immutable.
-type tops struct {
+// level is the member names of one object that paths ask for, numbered: of the event itself, or of one of its top-level objects.
+// Immutable once compiled.
+type level struct {
+	top   int32 // number of the object among the event's own members
 	names []string
 	slot  map[string]int32
 }
 
-func (t *tops) add(name string) int32 {
-	if i, ok := t.slot[name]; ok {
+func newLevel(top int32) *level { return &level{top: top, slot: map[string]int32{}} }
+
+func (l *level) add(name string) int32 {
+	if i, ok := l.slot[name]; ok {
 		return i
 	}
-	i := int32(len(t.names))
-	t.slot[name] = i
-	t.names = append(t.names, name)
+	i := int32(len(l.names))
+	l.slot[name] = i
+	l.names = append(l.names, name)
 	return i
+}
+
+// view is what a document knows of a level: where its members are. The API server writes them in a fixed order, so the name that came
+// next the last time is tried first; names that nobody asks for are learnt for that as well.
+type view struct {
+	gen    uint32 // of the document, if the object has been walked
+	names  []string
+	slot   map[string]int32
+	at     []span  // by the names' numbers, the last of duplicates
+	after  []int32 // by the number of a name, plus one: which came after it; 0: which came first
+	dotted bool    // an unknown name has a dot
+	learnt int
+}
+
+const (
+	learntNames = 64 // of a level
+	learntName  = 40 // bytes
+)
+
+func newView(l *level) *view {
+	v := &view{names: slices.Clone(l.names), slot: maps.Clone(l.slot), at: make([]span, len(l.names)), after: make([]int32, len(l.names)+1)}
+	for i := range v.after {
+		v.after[i] = -1
+	}
+	return v
+}
+
+// learn takes an unknown name, and says whether it is known from now on.
+func (v *view) learn(name []byte) (slot int32, ok bool) {
+	if v.learnt >= learntNames || len(name) > learntName {
+		return -1, false
+	}
+	v.learnt++
+	slot = int32(len(v.names))
+	v.names, v.at, v.after = append(v.names, string(name)), append(v.at, span{}), append(v.after, -1)
+	v.slot[v.names[slot]] = slot
+	return slot, true
 }
 
 // entry is a member of an object, or an object in an array.
@@ -55,9 +98,9 @@ type container struct{ gen, off, first, n uint32 }
 // leads there, and then remembered. One goroutine's.
 type document struct {
 	raw     []byte
-	names   *tops
-	top     []span  // by the names' numbers, the last of duplicates
-	after   []int32 // which name came after each (the last: after the beginning) the last time: the API server's order is fixed
+	levels  []*level
+	views   []*view // of the levels; the first is the top
+	top     []span  // of the first view
 	dotted  bool    // a top-level name has a dot
 	root    span
 	entries []entry
@@ -74,17 +117,17 @@ const (
 	keepEntries = 1 << 14 // what one huge event has made grow is given back
 )
 
-func newDocument(names *tops) *document {
-	d := &document{names: names, top: make([]span, len(names.names)), after: make([]int32, len(names.names)+1), held: make([]container, heldStart)}
-	for i := range d.after {
-		d.after[i] = -1
+func newDocument(levels []*level) *document {
+	d := &document{levels: levels, held: make([]container, heldStart)}
+	for _, l := range levels {
+		d.views = append(d.views, newView(l))
 	}
+	d.top = d.views[0].at
 	return d
 }
 
 // reset makes d the document raw and walks its top level. The error says why raw is no JSON object, as far as that shows on the way.
 func (d *document) reset(raw []byte) error {
-	clear(d.top)
 	d.raw, d.dotted, d.count = raw, false, 0
 	d.entries, d.found = d.entries[:0], d.found[:0]
 	if cap(d.entries) > keepEntries {
@@ -98,6 +141,9 @@ func (d *document) reset(raw []byte) error {
 	}
 	if d.gen++; d.gen == 0 {
 		clear(d.held)
+		for _, v := range d.views {
+			v.gen = 0
+		}
 		d.gen = 1
 	}
 	if len(raw) > math.MaxInt32 {
@@ -107,7 +153,9 @@ func (d *document) reset(raw []byte) error {
 	if i >= len(raw) || raw[i] != '{' {
 		return errNoObject
 	}
-	end, err := d.walkTop(i)
+	top := d.views[0]
+	end, err := d.walk(top, i)
+	d.top, d.dotted = top.at, top.dotted
 	if err != nil {
 		return fmt.Errorf("%w at byte %d", err, end)
 	}
@@ -118,39 +166,50 @@ func (d *document) reset(raw []byte) error {
 	return nil
 }
 
+// skipSpace is the first place from i on without white space.
 func skipSpace(b []byte, i int) int {
+	if i < len(b) && b[i] > ' ' {
+		return i
+	}
+	return skipSpaces(b, i)
+}
+
+func skipSpaces(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
 		i++
 	}
 	return i
 }
 
-// walkTop notes where the top-level values are. It gives the place behind the object, or of the error.
-func (d *document) walkTop(start int) (int, error) {
+// walk notes where the members of the object at start are. It gives the place behind the object, or of the error.
+func (d *document) walk(v *view, start int) (int, error) {
+	clear(v.at)
+	v.gen, v.dotted = d.gen, false
 	b, i := d.raw, skipSpace(d.raw, start+1)
 	if i < len(b) && b[i] == '}' {
 		return i + 1, nil
 	}
-	last := len(d.top)
+	last := int32(-1)
 	for {
-		slot, next, err := d.topName(i, last)
+		slot, next, err := d.member(v, i, last)
 		if err != nil {
 			return next, err
 		}
-		if i = next; i < len(b) && b[i] == ':' {
-			i++
-		} else if i = skipSpace(b, i); i < len(b) && b[i] == ':' {
-			i++
-		} else {
+		if i = skipSpace(b, next); i >= len(b) || b[i] != ':' {
 			return i, atEnd(b, i)
 		}
-		i = skipSpace(b, i)
-		end := audit.SkipValue(b, i)
-		if end < 0 || !begins(b[i]) {
+		i = skipSpace(b, i+1)
+		end := -1
+		if i < len(b) && b[i] == '"' {
+			end = audit.SkipString(b, i)
+		} else {
+			end = audit.SkipValue(b, i)
+		}
+		if end < 0 || !begins[b[i]] {
 			return i, atEnd(b, i)
 		}
 		if slot >= 0 {
-			d.top[slot], last = span{uint32(i), uint32(end)}, int(slot)
+			v.at[slot], last = span{uint32(i), uint32(end)}, slot
 		}
 		i = skipSpace(b, end)
 		if i >= len(b) {
@@ -174,20 +233,15 @@ func atEnd(b []byte, i int) error {
 	return errSyntax
 }
 
-// begins says whether a JSON value may begin with c.
-func begins(c byte) bool {
-	switch c {
-	case '"', '{', '[', 't', 'f', 'n', '-':
-		return true
-	}
-	return c-'0' <= 9
-}
+// begins marks what a JSON value may begin with.
+var begins = [256]bool{'"': true, '{': true, '[': true, 't': true, 'f': true, 'n': true, '-': true, '0': true, '1': true, '2': true, '3': true,
+	'4': true, '5': true, '6': true, '7': true, '8': true, '9': true}
 
-// topName reads the name at i: its number, -1 where nobody asks for it, and the place behind it.
-func (d *document) topName(i, last int) (slot int32, next int, err error) {
+// member reads the name at i: its number, -1 where it has none, and the place behind it.
+func (d *document) member(v *view, i int, last int32) (slot int32, next int, err error) {
 	b := d.raw
-	if g := d.after[last]; g >= 0 {
-		n := d.names.names[g]
+	if g := v.after[last+1]; g >= 0 {
+		n := v.names[g]
 		if e := i + len(n) + 1; e < len(b) && b[i] == '"' && b[e] == '"' && string(b[i+1:e]) == n {
 			return g, e + 1, nil
 		}
@@ -207,12 +261,27 @@ func (d *document) topName(i, last int) (slot int32, next int, err error) {
 		d.name = unescape(d.name[:0], name)
 		name = d.name
 	}
-	if g, ok := d.names.slot[string(name)]; ok {
-		d.after[last] = g
-		return g, end, nil
+	g, ok := v.slot[string(name)]
+	if !ok {
+		if bytes.IndexByte(name, '.') >= 0 {
+			v.dotted = true
+			return -1, end, nil
+		}
+		if g, ok = v.learn(name); !ok {
+			return -1, end, nil
+		}
 	}
-	d.dotted = d.dotted || bytes.IndexByte(name, '.') >= 0
-	return -1, end, nil
+	v.after[last+1] = g
+	return g, end, nil
+}
+
+// below is the view of level l, an object's that is walked unless it is already. The object must be there.
+func (d *document) below(l int32) *view {
+	v := d.views[l]
+	if v.gen != d.gen {
+		_, _ = d.walk(v, int(d.top[d.levels[l].top].start)) // what follows an error is not seen
+	}
+	return v
 }
 
 // reach notes in d.found every value that the path leads to from v, arrays entered on the way but not at its end: what the function
@@ -253,8 +322,8 @@ func (d *document) reach(v span, path string) {
 	}
 }
 
-// member is the last member of this name of the object v.
-func (d *document) member(v span, name string) span {
+// named is the last member of this name of the object v.
+func (d *document) named(v span, name string) span {
 	if v.none() || d.raw[v.start] != '{' {
 		return span{}
 	}
