@@ -10,6 +10,7 @@ import (
 	"whodunit/internal/correlate"
 	"whodunit/internal/detect"
 	"whodunit/internal/rule"
+	"whodunit/internal/rule/falco"
 	"whodunit/internal/rule/label"
 	"whodunit/internal/rule/native"
 	"whodunit/internal/rule/parseable"
@@ -84,7 +85,8 @@ func ShippedRules() rule.Layer { return rule.Layer{Name: "shipped", FS: rules.FS
 
 // RuleOptions say how rules of formats with a choice are read. The zero value is for audit events.
 type RuleOptions struct {
-	Generic bool // events are any JSON objects, rules of every log source are taken
+	Generic     bool   // events are any JSON objects, rules of every log source are taken
+	FalcoCompat string // "corrected" (or ""), or "upstream"
 }
 
 // RuleFormats is every rule language, in the order in which they are asked whether a document is theirs. The first explains
@@ -94,7 +96,11 @@ func RuleFormats(o RuleOptions) ([]rule.Format, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []rule.Format{n, parseable.New(parseable.Options{Generic: o.Generic}), label.New(label.Options{Generic: o.Generic})}, nil
+	f, err := falco.New(falco.Options{Compat: o.FalcoCompat})
+	if err != nil {
+		return nil, err
+	}
+	return []rule.Format{n, f, parseable.New(parseable.Options{Generic: o.Generic}), label.New(label.Options{Generic: o.Generic})}, nil
 }
 
 // setRules takes over other places of rules. On an error those in force stay.

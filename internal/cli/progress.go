@@ -53,6 +53,13 @@ func (b *bar) done() {
 	b.wipe()
 }
 
+// clear makes room for a line on the same terminal.
+func (b *bar) clear() {
+	if b.on {
+		b.done()
+	}
+}
+
 // wipe takes the bar off the terminal.
 func (b *bar) wipe() {
 	if b.drawn {
