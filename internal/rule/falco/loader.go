@@ -258,6 +258,9 @@ func (it *item) change(d *ruleDef) {
 				it.override[k] = "append"
 			}
 		}
+		if len(it.override) == 0 {
+			it.fail(it.node, "append without condition and exceptions changes nothing")
+		}
 	} else {
 		for i := 0; i+1 < len(it.node.Content); i += 2 {
 			if k := it.node.Content[i]; has(replaceable, k.Value) && it.override[k.Value] == "" {
@@ -266,8 +269,10 @@ func (it *item) change(d *ruleDef) {
 		}
 	}
 	next := *d
-	for k, op := range it.override {
-		it.changeKey(&next, k, op == "append")
+	for _, k := range replaceable {
+		if op := it.override[k]; op != "" {
+			it.changeKey(&next, k, op == "append")
+		}
 	}
 	if !it.bad {
 		*d = next
