@@ -91,9 +91,7 @@ func (env *environment) quickCheck(text string, c constants) (expr match.Expr, e
 	if issues != nil && issues.Err() != nil || wrongType(checked) != nil {
 		return nil, false, false
 	}
-	// The checker joins names that belong together; derive knows them both ways.
-	expr, exact = env.derive(checked.NativeRep().Expr(), c)
-	return expr, exact, true
+	return expr, false, true
 }
 
 // wrongType is the fault of an expression that gives no bool.
