@@ -314,5 +314,7 @@ func (c *Correlator) found(p *plan, g *group, last occurrence, at int64, f rule.
 	if !p.rule.Silent {
 		c.out = append(c.out, Finding{Rule: p.rule, Event: last.event, Identity: last.id, Facts: f, Evidence: evidence})
 	}
-	c.feed(occurrence{micros: at, id: last.id, event: last.event, rule: p.rule, group: g.values, plan: p})
+	if len(c.feeds[p.rule.ID]) > 0 {
+		c.feed(occurrence{micros: at, id: last.id, event: last.event, rule: p.rule, group: p.values(g.key), plan: p})
+	}
 }

@@ -193,7 +193,7 @@ func TestClosingWindows(t *testing.T) {
 
 // TestMemory: a flood of groups, of values and of events of one group, each with texts of a client's choice, stays within the bound.
 func TestMemory(t *testing.T) {
-	const limit = 1 << 20
+	const limit = 1 << 19
 	for name, c := range map[string]rule.Correlation{
 		"groups":   {Type: rule.EventCount, GroupBy: byUser, Conds: three},
 		"values":   {Type: rule.ValueCount, Fields: []rule.Key{{Path: "user.username"}}, Conds: []rule.Compare{{Op: "gt", Value: 1e9}}},
@@ -213,7 +213,7 @@ func TestMemory(t *testing.T) {
 			f := newFeeder(t, Options{MaxBytes: limit, Metrics: m}, correlation("c", c))
 			rnd := rand.New(rand.NewPCG(1, 2))
 			most := 0
-			for i := range 30_000 {
+			for i := range 15_000 {
 				at := i / 10
 				if name == "one time" {
 					at = 0

@@ -13,7 +13,8 @@ import (
 
 // What things cost, by reckoning: with maps' and lists' own needs, rounded up.
 const (
-	groupBytes    = 600
+	groupBytes    = 300
+	stateBytes    = 400 // of what all types but first_seen need beside
 	timeBytes     = 16
 	evidenceBytes = 120
 	valueBytes    = 160 // of a distinct value, beside its text
@@ -23,11 +24,10 @@ const (
 // lru is a list of groups.
 type lru = list.List
 
-// group is the state of one group of one plan.
+// group is one group of one plan.
 type group struct {
 	p       *plan
-	key     string
-	values  []value
+	key     string // its values, see plan.key
 	bytes   int
 	touched int64
 	inPlan  *list.Element
@@ -37,18 +37,22 @@ type group struct {
 	fired   bool // and when
 	firedAt int64
 
+	open bool // a window that is decided when it closes, and its end
+	end  int64
+
+	firing bool // of a streak
+	*state      // nil of first_seen, which may have very many groups
+}
+
+// state is what is in a group's window.
+type state struct {
 	times    ring[int64]    // of all events in the window
 	evidence ring[evidence] // of them, the middle may be missing
 	distinct distinct
 	numbers  numbers
 	temporal temporal
-
-	open bool // a window that is decided when it closes, its end, and its last event
-	end  int64
-	last occurrence
-
-	streak int
-	firing bool
+	last     occurrence // of an open window
+	streak   int
 }
 
 // evidence is what a finding says of an event.
@@ -73,29 +77,28 @@ func (e *evidence) finding() finding.Evidence {
 // run gives a plan all that one event has for it: one entry a group.
 func (c *Correlator) run(p *plan, all []occurrence) {
 	type part struct {
-		key    string
-		values []value
-		occ    []occurrence
+		key string
+		occ []occurrence
 	}
 	var parts []part
 next:
 	for _, o := range all {
-		key, values := p.key(&o)
+		key := p.key(&o)
 		for i := range parts {
 			if parts[i].key == key {
 				parts[i].occ = append(parts[i].occ, o)
 				continue next
 			}
 		}
-		parts = append(parts, part{key, values, []occurrence{o}})
+		parts = append(parts, part{key, []occurrence{o}})
 	}
 	for _, pt := range parts {
-		c.enter(p, pt.key, pt.values, pt.occ)
+		c.enter(p, pt.key, pt.occ)
 	}
 }
 
 // enter adds one event to a group. Of one event's occurrences all have its time and identity.
-func (c *Correlator) enter(p *plan, key string, values []value, occ []occurrence) {
+func (c *Correlator) enter(p *plan, key string, occ []occurrence) {
 	o := occ[0]
 	c.expire(p, o.micros)
 	if !p.any {
@@ -103,10 +106,15 @@ func (c *Correlator) enter(p *plan, key string, values []value, occ []occurrence
 	}
 	g, known := p.groups[key]
 	if !known {
-		g = &group{p: p, key: key, values: values}
+		g = &group{p: p, key: key}
 		p.groups[key] = g
 		g.inPlan, g.inAll = p.idle.PushBack(g), c.lru.PushBack(g)
-		c.charge(g, groupBytes+2*len(key)+32*len(values))
+		n := groupBytes + len(key)
+		if p.c.Type != rule.FirstSeen {
+			g.state = &state{}
+			n += stateBytes
+		}
+		c.charge(g, n)
 	}
 	before := g.touched
 	g.touched = o.micros

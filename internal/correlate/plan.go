@@ -125,17 +125,28 @@ func short(v string) string {
 }
 
 // key is the group of o: its values, each with its length, so that no two groups share a key.
-func (p *plan) key(o *occurrence) (string, []value) {
-	if len(p.c.GroupBy) == 0 {
-		return "", nil
-	}
-	values := make([]value, len(p.c.GroupBy))
+func (p *plan) key(o *occurrence) string {
 	var b []byte
-	for i, k := range p.c.GroupBy {
-		values[i] = o.joined(k)
-		b = values[i].appendTo(b)
+	for _, k := range p.c.GroupBy {
+		b = o.joined(k).appendTo(b)
 	}
-	return string(b), values
+	return string(b)
+}
+
+// values reads a key.
+func (p *plan) values(key string) []value {
+	out := make([]value, 0, len(p.c.GroupBy))
+	for b := []byte(key); len(b) > 0; {
+		n, size := binary.Uvarint(b)
+		b = b[size:]
+		if n == 0 {
+			out = append(out, value{})
+			continue
+		}
+		out = append(out, value{string(b[:n-1]), true})
+		b = b[n-1:]
+	}
+	return out
 }
 
 func (v value) appendTo(b []byte) []byte {
@@ -150,7 +161,7 @@ func (v value) appendTo(b []byte) []byte {
 func (p *plan) resolve() {
 	for e := p.idle.Back(); e != nil && p.firing > 0; e = e.Prev() {
 		if g := asGroup(e); g.firing {
-			g.firing, g.streak = false, 0
+			g.firing = false
 			p.firing--
 		}
 	}

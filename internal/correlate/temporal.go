@@ -103,7 +103,7 @@ func (t *temporal) together(p *plan, from int64) (float64, []finding.Evidence, b
 			events = append(events, t.last[i].e)
 		}
 	}
-	ok := false
+	var ok bool
 	switch {
 	case p.c.Logic != nil:
 		ok = slices.ContainsFunc(p.c.Logic, func(all []int) bool {

@@ -201,7 +201,7 @@ func (p *Program) Memory(least time.Duration) (expr match.Expr, reach time.Durat
 	for _, r := range p.rules {
 		byID[r.ID] = r
 	}
-	var any match.Or
+	var all match.Or
 	for _, r := range p.correlations {
 		c := r.Correlation
 		if c.Type != rule.FirstSeen || c.Timespan <= least {
@@ -215,11 +215,11 @@ func (p *Program) Memory(least time.Duration) (expr match.Expr, reach time.Durat
 			}
 		}
 		if len(of) > 0 {
-			any, reach = append(any, of...), max(reach, min(c.Timespan, maxReach))
+			all, reach = append(all, of...), max(reach, min(c.Timespan, maxReach))
 		}
 	}
-	if any == nil {
+	if all == nil {
 		return nil, 0
 	}
-	return any, reach
+	return all, reach
 }
