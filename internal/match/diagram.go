@@ -88,6 +88,9 @@ func (d *diagram) intern(open []item) int32 {
 		}
 	}
 	id, from := int32(len(d.states)), uint32(len(d.items))
+	if len(d.items)+len(open) > cap(d.items) {
+		d.items = slices.Grow(d.items, len(d.items)+len(open)) // twice as much
+	}
 	d.items = append(d.items, open...)
 	rank := noRank
 	for _, it := range open {
@@ -142,12 +145,20 @@ func (d *diagram) learn(s, class int32, truth []uint32, gen uint32) (next int32,
 		if n.gate >= 0 && truth[n.gate] != gen { // what most come to
 			continue
 		}
-		switch n := d.nodes.given(it.node, st.field, truth, gen); n {
+		left := nodeTrue
+		switch n.kind {
+		case leafNode:
+		case andNode:
+			left = d.nodes.opened(it.node, st.field, truth, gen)
+		default:
+			left = d.nodes.given(it.node, st.field, truth, gen)
+		}
+		switch left {
 		case nodeFalse:
 		case nodeTrue:
 			d.accepts = append(d.accepts, it.root)
 		default:
-			d.open = append(d.open, item{it.root, n})
+			d.open = append(d.open, item{it.root, left})
 		}
 	}
 	next = d.intern(d.open)

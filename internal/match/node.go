@@ -39,6 +39,7 @@ type nodes struct {
 	list  []node
 	kids  []int32
 	table []int32 // hash table of numbers; 0 is free
+	tails []int32 // of a table with a base, by number: what is left of an and without its first operand; 0: not known yet
 	pick  []int32 // scratch of operands
 }
 
@@ -48,6 +49,7 @@ func newNodes(base *nodes) *nodes {
 		t.list = []node{{rank: noRank, gate: -1}, {rank: noRank, gate: -1}}
 	} else {
 		t.from = int32(len(base.list))
+		t.tails = make([]int32, len(base.list))
 	}
 	return t
 }
@@ -244,10 +246,29 @@ func (t *nodes) given(id, rank int32, truth []uint32, gen uint32) int32 {
 	return t.join(kind, t.pick[from:])
 }
 
-func (t *nodes) bytes() int { return 20*len(t.list) + 4*len(t.kids) + 4*len(t.table) }
+// opened is node id, an and, once its gate is known to be true: mostly the same and without its first operand, which is made once.
+func (t *nodes) opened(id, rank int32, truth []uint32, gen uint32) int32 {
+	if int(id) < len(t.tails) && t.tails[id] != 0 {
+		return t.tails[id]
+	}
+	kids := t.operands(id)
+	alone := t.at(kids[0]).kind == leafNode && t.at(kids[1]).rank != rank
+	left := t.given(id, rank, truth, gen)
+	for len(t.tails) < int(t.from)+len(t.list) {
+		t.tails = append(t.tails, 0)
+	}
+	if alone {
+		t.tails[id] = left
+	}
+	return left
+}
+
+func (t *nodes) bytes() int { return 4*len(t.tails) + 20*len(t.list) + 4*len(t.kids) + 4*len(t.table) }
 
 // reset forgets all that is not the base's.
 func (t *nodes) reset() {
 	t.list, t.kids = t.list[:0], t.kids[:0]
 	clear(t.table)
+	t.tails = t.tails[:t.from]
+	clear(t.tails)
 }
