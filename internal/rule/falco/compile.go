@@ -101,7 +101,7 @@ func simple(e match.Expr, level int) compiled {
 func (x compiled) negate() compiled {
 	switch e := x.expr.(type) {
 	case match.Const:
-		x.expr = match.Const(!e)
+		x.expr = !e
 	case match.Not:
 		x.expr = e.X
 	default:
@@ -115,22 +115,22 @@ func (x compiled) negate() compiled {
 func combine(parts []compiled, and bool) compiled {
 	out := compiled{}
 	var kept []match.Expr
-	// all is what every part must have, any what one of them must: for and the levels of yes and no, for or the other way round.
-	all, any := 0, never
+	// all is what every part must have, some what one of them must: for and the levels of yes and no, for or the other way round.
+	all, some := 0, never
 	for _, p := range parts {
 		out.checks += p.checks
 		if and {
-			all, any = max(all, p.yes), min(any, p.no)
+			all, some = max(all, p.yes), min(some, p.no)
 		} else {
-			all, any = max(all, p.no), min(any, p.yes)
+			all, some = max(all, p.no), min(some, p.yes)
 		}
 		if b, ok := p.expr.(match.Const); ok && bool(b) == and {
 			continue
 		}
 		kept = appendPart(kept, p.expr, and)
 	}
-	if out.yes, out.no = all, any; !and {
-		out.yes, out.no = any, all
+	if out.yes, out.no = all, some; !and {
+		out.yes, out.no = some, all
 	}
 	for _, e := range kept {
 		if b, ok := e.(match.Const); ok { // it decides

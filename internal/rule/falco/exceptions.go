@@ -256,7 +256,7 @@ func (e *exception) node(lists lister) (*node, *syntaxError) {
 		}
 		return exceptionCheck(terms[0], e.comps[0], v, lists)
 	}
-	any := &node{kind: orNode}
+	or := &node{kind: orNode}
 	for _, tuple := range e.tuples {
 		all := &node{kind: andNode}
 		for i, v := range tuple {
@@ -266,9 +266,9 @@ func (e *exception) node(lists lister) (*node, *syntaxError) {
 			}
 			all.parts = append(all.parts, c)
 		}
-		any.parts = append(any.parts, all)
+		or.parts = append(or.parts, all)
 	}
-	return any, nil
+	return or, nil
 }
 
 func exceptionCheck(t *term, comp string, v exceptionValue, lists lister) (*node, *syntaxError) {
@@ -288,7 +288,11 @@ func exceptionCheck(t *term, comp string, v exceptionValue, lists lister) (*node
 			out = append(out, l...)
 			continue
 		}
-		out = append(out, itemTexts(s, lists)...)
+		t := itemTexts(s, lists)
+		if !many && len(t) > 1 && !isList(lists, s) {
+			t = []string{s} // a comma within one value
+		}
+		out = append(out, t...)
 	}
 	if !many && len(out) != 1 {
 		return nil, &syntaxError{text: "operator " + op + " takes one value"}
@@ -297,4 +301,9 @@ func exceptionCheck(t *term, comp string, v exceptionValue, lists lister) (*node
 		return nil, &syntaxError{text: "all rules together copy too many values of lists"}
 	}
 	return &node{kind: checkNode, check: &check{left: t, op: op, mod: mod, values: &values{texts: out}}}, nil
+}
+
+func isList(lists lister, name string) bool {
+	_, ok := lists.values(name)
+	return ok
 }

@@ -2,9 +2,12 @@ package falco
 
 import (
 	"fmt"
+	"path"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"pgregory.net/rapid"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/match"
@@ -153,6 +156,28 @@ func TestUpstream(t *testing.T) {
 	}
 }
 
+// TestGlob holds patterns against package path, whose brackets are as fnmatch's but for the sign of negation.
+func TestGlob(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := rapid.StringOfN(rapid.RuneFrom([]rune(`ab*?[]-^\é`)), 0, 8, -1).Draw(t, "pattern")
+		value := rapid.StringOfN(rapid.RuneFrom([]rune("ab[]-^é")), 0, 6, -1).Draw(t, "value")
+		want, err := path.Match(pattern, value)
+		if err != nil || strings.Contains(pattern, "[") && strings.ContainsAny(pattern, `-^`) {
+			t.Skip("another meaning, or none")
+		}
+		ev := audit.Event{AuditID: "a", Stage: "Panic", Verb: value, Raw: []byte(fmt.Sprintf("{\"auditID\":\"a\",\"stage\":\"Panic\",\"verb\":%q}", value))}
+		l := newLoader(reader{})
+		o, _ := l.compiler.operand(&term{kind: fieldTerm, name: "ka.verb"})
+		x, bad := l.compiler.compare(o, "glob", []string{pattern}, 0)
+		if bad != nil {
+			t.Fatal(bad)
+		}
+		if got := match.Eval(x, &ev); got != want {
+			t.Fatalf("%q, %q: %t, want %t: %s", pattern, value, got, want, x)
+		}
+	})
+}
+
 func TestWrongChecks(t *testing.T) {
 	for s, want := range map[string]string{
 		"ka.nope = x":                                              "unknown field \"ka.nope\"",
@@ -221,9 +246,4 @@ func load(t testing.TB, files map[string]string) (map[string]*rule.Rule, []strin
 		problems = append(problems, p.Error())
 	}
 	return rules, problems
-}
-
-// rules1 is a rules file with one rule of that condition behind other items.
-func rules1(before, condition string) string {
-	return before + fmt.Sprintf("- rule: R\n  desc: d\n  condition: %s\n  output: o\n  priority: WARNING\n  source: k8s_audit\n", condition)
 }

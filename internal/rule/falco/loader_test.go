@@ -310,7 +310,12 @@ func TestClaims(t *testing.T) {
 
 // TestEngine holds the engine against the interpreter, over the published rules and recorded events.
 func TestEngine(t *testing.T) {
-	rules := loadFiles(t, Corrected, "k8s_audit_rules.yaml")
+	for _, compat := range []string{Corrected, Upstream} {
+		t.Run(compat, func(t *testing.T) { testEngine(t, loadFiles(t, compat, "k8s_audit_rules.yaml")) })
+	}
+}
+
+func testEngine(t *testing.T, rules []*rule.Rule) {
 	exprs := make([]match.Expr, len(rules))
 	for i, r := range rules {
 		exprs[i] = r.Expr

@@ -73,20 +73,24 @@ func (t *term) String() string {
 	case textTerm:
 		return strconv.Quote(t.text)
 	case fieldTerm:
-		if t.hasArg {
-			return t.name + "[" + t.arg + "]"
-		}
-		return t.name
+		return t.name + t.bracketed()
 	}
 	args := make([]string, len(t.args))
 	for i, a := range t.args {
 		args[i] = a.String()
 	}
-	s := t.name + "(" + strings.Join(args, ",") + ")"
-	if t.hasArg {
-		s += "[" + t.arg + "]"
+	return t.name + "(" + strings.Join(args, ",") + ")" + t.bracketed()
+}
+
+// bracketed is the argument in its brackets; in quotes where it could be taken for more than that.
+func (t *term) bracketed() string {
+	switch {
+	case !t.hasArg:
+		return ""
+	case strings.ContainsAny(t.arg, `]"`):
+		return "[" + strconv.Quote(t.arg) + "]"
 	}
-	return s
+	return "[" + t.arg + "]"
 }
 
 // fieldOperand looks a field up and checks its argument.

@@ -77,15 +77,15 @@ func (c *compiler) glob(o *operand, pattern string, fold bool, at int) (match.Ex
 
 // globRegex turns a pattern of fnmatch(3) into a regular expression. In a part of a path * and ? stop at slashes.
 func globRegex(pattern string, part bool) string {
-	any, one := `.*`, `.`
+	run, one := `.*`, `.`
 	if part {
-		any, one = `[^/]*`, `[^/]`
+		run, one = `[^/]*`, `[^/]`
 	}
 	var b strings.Builder
 	for i := 0; i < len(pattern); {
 		switch c := pattern[i]; c {
 		case '*':
-			b.WriteString(any)
+			b.WriteString(run)
 		case '?':
 			b.WriteString(one)
 		case '[':
