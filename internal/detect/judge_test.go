@@ -366,3 +366,23 @@ func TestRawIsTheSame(t *testing.T) {
 		t.Error("half an event is one")
 	}
 }
+
+// BenchmarkRaw is what a scan does with each line: match its bytes, judge what hits.
+func BenchmarkRaw(b *testing.B) {
+	p, _ := Compile(pack(b), ProgramOptions{})
+	recs := records(b, "apiserver-1.36.log.zst", 0)
+	n := 0
+	for i := range recs {
+		n += len(recs[i].Event.Raw)
+	}
+	w, j := p.Worker(), p.Judge(JudgeOptions{Lateness: -1})
+	b.SetBytes(int64(n))
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range recs {
+			if ev, hits, err := w.MatchRaw("c", recs[i].Event.Raw); err == nil && ev != nil {
+				j.Add(ev, hits)
+			}
+		}
+	}
+}
