@@ -149,6 +149,9 @@ func (c *compiler) compare(o *operand, op string, values []string, at int) (matc
 	case "pmatch":
 		return c.pathPrefixes(o, values, at)
 	}
+	if o.always && v == "0" && (op == ">" || op == ">=") {
+		return match.Const(true), nil
+	}
 	return c.order(o, op, v)
 }
 

@@ -104,7 +104,7 @@ func TestOperators(t *testing.T) {
 		"jevt.value[/requestObject/spec/list/0] = 1": true, "jevt.value[/requestObject/spec/list/1/k] = v": true, "jevt.value[/requestObject/spec/list/2/0] = 2": true,
 		"jevt.value[/requestObject/spec/list/k] exists": false, "jevt.value[/requestObject/spec/list/9] exists": false, "jevt.value[/annotations/a~1b~0c] = odd": true,
 		"jevt.value[/stage] in (ResponseComplete)": true, "json.value[/user/groups/1] = g2": true, "jevt.value[/user/groups] = '[\"g1\",\"g2\"]'": true, "jevt.value[/nope] != x": false,
-		"jevt.value[requestObject/spec/empty] = '[]'": true, "jevt.rawtime exists": true, "jevt.rawtime = 0": false, "jevt.rawtime = 1795267499897748000": true, "jevt.obj contains '\"verb\": \"create\"'": true,
+		"jevt.value[requestObject/spec/empty] = '[]'": true, "jevt.rawtime exists": true, "jevt.rawtime = 0": false, "evt.num >= 0": true, "evt.num=0": false, "evt.rawtime > 0": true, "evt.num exists": true, "jevt.rawtime = 1795267499897748000": true, "jevt.obj contains '\"verb\": \"create\"'": true,
 		"ka.verb in (get, create)": true, "ka.verb in (get)": false, "ka.verb in ()": false, "ka.verb intersects (create)": true, "ka.verb in create": true, "not ka.verb in ()": true,
 		"ka.target.name in ()": false, "not ka.target.name in (x)": true,
 		"ka.user.groups in (g1)": false, "ka.user.groups in (g1, g2, g3)": true, "ka.user.groups in ()": false, "ka.user.groups intersects (g2, x)": true, "ka.user.groups intersects (x)": false,

@@ -35,8 +35,10 @@ type field struct {
 	// path is where its values stand in every event that an API server writes, as strings: the meaning of match.Values is Falco's there.
 	path string
 	get  func(r reader, ev *audit.Event, a arg, yield yield)
-	// always: it has a value in every event, and what Falco's rules ask of it is decided when they are loaded.
+	// always: it has a value in every event, which is never 0: what rules that are to match always, or never, ask of it is decided when they
+	// are loaded.
 	always bool
+	number bool
 }
 
 const (
@@ -83,7 +85,8 @@ func makeFields() map[string]*field {
 		"ka.response.reason":                      {path: "responseStatus.reason"},
 		"ka.useragent":                            {path: "userAgent"},
 		"ka.sourceips":                            {list: true, arg: indexArg, get: sourceIPs},
-		"evt.rawtime":                             {get: rawTime, always: true},
+		"evt.rawtime":                             {get: rawTime, always: true, number: true},
+		"evt.num":                                 {get: constant("1"), always: true, number: true}, // events have no number here
 		"evt.time":                                {get: clock("15:04:05.000000000")},
 		"evt.time.s":                              {get: clock("15:04:05")},
 		"evt.time.iso8601":                        {get: clock("2006-01-02T15:04:05.000000000+0000")},
@@ -96,7 +99,7 @@ func makeFields() map[string]*field {
 	for _, p := range [...]string{"jevt", "json"} {
 		t[p+".value"] = &field{arg: keyArg} // made for each pointer, see pointerField
 		t[p+".obj"] = &field{get: wholeEvent}
-		t[p+".rawtime"] = t["evt.rawtime"]
+		t[p+".rawtime"] = &field{get: rawTime, always: true}
 	}
 	addRequestFields(t)
 	addContainerFields(t)

@@ -115,7 +115,7 @@ func (c *compiler) fieldOperand(t *term) (*operand, *syntaxError) {
 	if f.get == nil && f.path == "" {
 		f = pointerField(t.arg)
 	}
-	o := &operand{list: f.list, always: f.always, level: slices.Index(levels[:], f.level), path: f.path}
+	o := &operand{list: f.list, number: f.number, always: f.always, level: slices.Index(levels[:], f.level), path: f.path}
 	get := f.get
 	if get != nil && (a.index >= 0 || c.read.upstream) {
 		o.path = ""
