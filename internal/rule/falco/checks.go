@@ -246,6 +246,7 @@ func (c *compiler) fieldToField(l, r *operand, k *check, op string) (match.Expr,
 	if c.read.upstream {
 		prefix = "falco-upstream:"
 	}
+	read := c.read // the expression must not keep the compiler
 	f := &match.Func{Name: prefix + l.name + " " + op + " " + r.name, Eval: func(ev *audit.Event) bool {
 		a := l.collect(ev)
 		if len(a) == 0 {
@@ -260,13 +261,13 @@ func (c *compiler) fieldToField(l, r *operand, k *check, op string) (match.Expr,
 		case op == "in" && l.list:
 			return !slices.ContainsFunc(a, func(s string) bool { return !has(b, s) })
 		}
-		return c.holds(op, a[0], b[0], l.number)
+		return read.holds(op, a[0], b[0], l.number)
 	}}
 	return match.And{l.exists(), r.exists(), f}, nil
 }
 
 // holds compares two texts, or two numbers.
-func (c *compiler) holds(op, a, b string, number bool) bool {
+func (r reader) holds(op, a, b string, number bool) bool {
 	switch op {
 	case "=", "in", "intersects":
 		return a == b
@@ -286,7 +287,7 @@ func (c *compiler) holds(op, a, b string, number bool) bool {
 		}
 		return match.MatchGlob(b, a)
 	}
-	if !number && c.read.upstream {
+	if !number && r.upstream {
 		return ordered(op, strings.Compare(a, b))
 	}
 	n, ok := match.Compare(a, b)
