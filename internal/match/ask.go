@@ -142,6 +142,9 @@ func (m *Matcher) ask(f int32) int32 {
 		m.buf = fd.search.occurring(m.raw, &m.s, m.buf)
 		class = m.sets.intern(m.s.preds.list)
 	case funcField:
+		if fd.fn.Flags != 0 && fd.fn.Flags&m.flags == 0 {
+			break
+		}
 		if ev := m.event(); ev != nil && fd.fn.Eval(ev) {
 			class = m.sets.intern(fd.preds)
 		}

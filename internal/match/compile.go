@@ -170,7 +170,12 @@ func (c *compiler) predicate(x Expr) int32 {
 			f.texts = append(f.texts, t)
 		}
 	case *Func:
-		f = c.field("f\x00"+x.Name, func() *field { return &field{kind: funcField, weight: weightFunc, fn: x} })
+		f = c.field("f\x00"+x.Name, func() *field {
+			if x.Flags != 0 {
+				return &field{kind: funcField, weight: weightFlags, fn: x}
+			}
+			return &field{kind: funcField, weight: weightFunc, fn: x}
+		})
 		c.key = append(append(c.key, "f\x00"...), x.Name...)
 	}
 	if id, ok := c.known[string(c.key)]; ok {
@@ -303,6 +308,7 @@ var specials = map[string]special{
 // Fields are asked in the order of their weights: what is cheap and leaves few rules first, then lists, then what is long or below a
 // body, then what needs the event parsed, a pass over all of its text, or a program.
 const (
+	weightFlags    = 3 // among the first: nearly always false, and that costs nothing
 	weightOther    = 1_000
 	weightBody     = 2_000
 	weightCostly   = 3_000
@@ -334,7 +340,7 @@ func (c *compiler) finish() error {
 	c.e.fields = c.order
 	c.e.firstFunc = int32(len(c.order))
 	for i, f := range c.order {
-		if f.kind == funcField && int32(i) < c.e.firstFunc {
+		if f.weight == weightFunc && int32(i) < c.e.firstFunc {
 			c.e.firstFunc = int32(i)
 		}
 		for _, p := range f.preds {

@@ -97,6 +97,7 @@ type Matcher struct {
 	raw     []byte
 	ev      *audit.Event // given, or parsed; nil: not yet
 	parsed  audit.Event
+	flags   audit.Flags
 	generic bool
 	given   bool // by Match: the header as it was parsed counts
 	walked  bool // doc is raw's
@@ -146,7 +147,7 @@ func (m *Matcher) Seen() []uint64 {
 
 // Match appends to hits the places of all expressions that are true of ev, in ascending order.
 func (m *Matcher) Match(ev *audit.Event, hits []int) []int {
-	m.start(ev.Cluster, ev.Raw, ev.Flags&audit.FlagGeneric != 0)
+	m.start(ev.Cluster, ev.Raw, ev.Flags)
 	m.ev, m.given = ev, true
 	hits = m.run(hits)
 	m.ev, m.raw, m.doc.raw = nil, nil, nil
@@ -157,7 +158,11 @@ func (m *Matcher) Match(ev *audit.Event, hits []int) []int {
 // raw is no event, as far as that is seen without parsing all of it: whoever goes on with a hit parses, and may find more. Computed fields
 // and Funcs get an event of audit.Skim, which they must not keep.
 func (m *Matcher) MatchRaw(cluster string, raw []byte, hits []int) ([]int, error) {
-	m.start(cluster, raw, m.e.o.Generic)
+	flags := audit.Flags(0)
+	if m.e.o.Generic {
+		flags = audit.FlagGeneric
+	}
+	m.start(cluster, raw, flags)
 	m.walked = true
 	if err := m.doc.reset(raw); err != nil {
 		return hits, fmt.Errorf("cannot match: %w", err)
@@ -198,8 +203,9 @@ func (m *Matcher) check() error {
 	return nil
 }
 
-func (m *Matcher) start(cluster string, raw []byte, generic bool) {
-	m.cluster, m.raw, m.generic, m.given, m.walked, m.ev, m.err = cluster, raw, generic, false, false, nil, nil
+func (m *Matcher) start(cluster string, raw []byte, flags audit.Flags) {
+	m.cluster, m.raw, m.flags, m.generic = cluster, raw, flags, flags&audit.FlagGeneric != 0
+	m.given, m.walked, m.ev, m.err = false, false, nil, nil
 	m.stats.Events++
 	if m.gen++; m.gen == 0 {
 		clear(m.asked)

@@ -161,6 +161,9 @@ func testField(i int) *Field {
 }
 
 func testFunc(i int) *Func {
+	if i == 3 {
+		return &Func{Name: "reused", Flags: audit.FlagIDReused, Eval: func(ev *audit.Event) bool { return ev.Flags&audit.FlagIDReused != 0 }}
+	}
 	return &Func{Name: "func" + strconv.Itoa(i), Eval: func(ev *audit.Event) bool { return len(ev.Raw)%(i+2) == 0 }}
 }
 
@@ -187,7 +190,7 @@ func hostileExpr(t *rapid.T, depth int) Expr {
 		if rapid.Bool().Draw(t, "constant") {
 			return rapid.SampledFrom([]Expr{nil, Const(true), Const(false)}).Draw(t, "const")
 		}
-		return testFunc(rapid.IntRange(0, 2).Draw(t, "func"))
+		return testFunc(rapid.IntRange(0, 3).Draw(t, "func"))
 	}
 	return hostilePred(t)
 }
@@ -231,18 +234,28 @@ func agree(t rapid.TB, m *Matcher, exprs []Expr, raw []byte, generic bool) {
 	if err != nil {
 		t.Fatalf("%s: %v", raw, err)
 	}
-	want := []int{-1}
-	for i, x := range exprs {
-		if Eval(x, &ev) {
-			want = append(want, i)
-		}
-	}
+	want := truths(exprs, &ev)
 	if !slices.Equal(got, want) {
 		explain(t, "MatchRaw", exprs, raw, got, want)
 	}
-	if got := m.Match(&ev, []int{-1}); !slices.Equal(got, want) {
-		explain(t, "Match", exprs, raw, got, want)
+	for range 2 {
+		if got := m.Match(&ev, []int{-1}); !slices.Equal(got, want) {
+			explain(t, "Match", exprs, raw, got, want)
+		}
+		ev.Flags |= audit.FlagIDReused
+		want = truths(exprs, &ev)
 	}
+}
+
+// truths is what Eval says, behind a -1.
+func truths(exprs []Expr, ev *audit.Event) []int {
+	out := []int{-1}
+	for i, x := range exprs {
+		if Eval(x, ev) {
+			out = append(out, i)
+		}
+	}
+	return out
 }
 
 func explain(t rapid.TB, what string, exprs []Expr, raw []byte, got, want []int) {

@@ -90,6 +90,9 @@ type (
 	Func struct {
 		Name string
 		Eval func(ev *audit.Event) bool // safe for concurrent use
+		// Flags says that Eval is false of every event that has none of these, so that most events need not be parsed for it. 0: it
+		// does not say.
+		Flags audit.Flags
 	}
 
 	// Text is true when Word occurs anywhere in the event: in the decoded text of any name or scalar, without case, and

@@ -91,7 +91,7 @@ func (d deriver) listOf(e ast.Expr) *subject {
 
 // What conditions know and no path names. Encode knows the names.
 var (
-	idReused    = &match.Func{Name: "native:idReused", Eval: func(ev *audit.Event) bool { return ev.Flags&audit.FlagIDReused != 0 }}
+	idReused    = &match.Func{Name: "native:idReused", Flags: audit.FlagIDReused, Eval: func(ev *audit.Event) bool { return ev.Flags&audit.FlagIDReused != 0 }}
 	commandText = &match.Field{Name: "native:execCommand()", Values: func(ev *audit.Event, yield func(string) bool) {
 		if s := execCommand(ev.RequestURI); s != "" {
 			yield(s)
