@@ -155,6 +155,14 @@ func bracket(p string, i int) (class string, end int) {
 	return "", 0
 }
 
+// pathPart is one part of a path, which is a pattern only if it has a character of one.
+func pathPart(part string) string {
+	if strings.ContainsAny(part, "?*[") {
+		return globRegex(part, true)
+	}
+	return regexp.QuoteMeta(part)
+}
+
 // pathPrefixes: the value is one of the paths or lies below it. * and ? in them match within a part of the path.
 func (c *compiler) pathPrefixes(o *operand, paths []string, at int) (match.Expr, *syntaxError) {
 	if len(paths) == 0 {
@@ -168,7 +176,7 @@ func (c *compiler) pathPrefixes(o *operand, paths []string, at int) (match.Expr,
 		pattern, slash := `(?s)\A`, `/*`
 		for part := range strings.SplitSeq(p, "/") {
 			if part != "" {
-				pattern += slash + globRegex(part, true)
+				pattern += slash + pathPart(part)
 				slash = `/+`
 			}
 		}
