@@ -41,7 +41,16 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "work here instead of in a temporary folder")
 	flag.Int64Var(&o.size, "size", 1<<29, "bytes of events to scan")
 	flag.IntVar(&o.runs, "runs", 3, "how often each is measured; the median counts")
+	make := flag.String("make", "", "only write the events to this file: what a child of this program does, so that its own memory, which the kernel counts to its children, stays small")
+	hostile := flag.Bool("hostile", false, "with -make: of the hostile kind")
 	flag.Parse()
+	if *make != "" {
+		if _, err := expand(o.corpus, *make, o.size, *hostile); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, o)
 	stop()
@@ -59,6 +68,7 @@ type cost struct {
 
 type bench struct {
 	options
+	all  bool // processors, not one
 	text strings.Builder
 }
 
@@ -84,11 +94,11 @@ func run(ctx context.Context, o options) error {
 
 func (b *bench) measure(ctx context.Context) error {
 	events, hostile := filepath.Join(b.dir, "events.log"), filepath.Join(b.dir, "hostile.log")
-	size, err := expand(b.corpus, events, b.size, false)
+	size, err := b.events(ctx, events)
 	if err != nil {
 		return err
 	}
-	hostileSize, err := expand(b.corpus, hostile, b.size, true)
+	hostileSize, err := b.events(ctx, hostile, "-hostile")
 	if err != nil {
 		return err
 	}
@@ -103,9 +113,12 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	rate := func(c cost, size int64) float64 { return float64(size) / 1e9 / c.cpu.Seconds() }
-	scan := map[int]cost{}
+	scan, idle := map[int]cost{}, map[int]cost{}
 	for _, n := range counts[:3] {
 		if scan[n], err = b.scan(ctx, b.rules(n), events); err != nil {
+			return err
+		}
+		if idle[n], err = b.scan(ctx, b.rules(n), none); err != nil {
 			return err
 		}
 	}
@@ -113,10 +126,12 @@ func (b *bench) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.all = true
 	load, err := b.scan(ctx, b.rules(20000), none)
 	if err != nil {
 		return err
 	}
+	b.all = false
 	jq, err := b.median(ctx, "jq", "-c", `select(.verb == "delete" and .objectRef.resource == "secrets")`, events)
 	if err != nil {
 		return fmt.Errorf("jq, which this compares with: %w", err)
@@ -138,12 +153,31 @@ func (b *bench) measure(ctx context.Context) error {
 	times := func(x, y float64) float64 { return x / y }
 	fast := times(rate(scan[1000], size), rate(jq, size))
 	row("jq with one filter, same file", fmt.Sprintf("%.3f GB/s; scan with 1000 rules is %.0f times as fast", rate(jq, size), fast), "10 times", fast >= 10)
-	more := times(scan[5000].cpu.Seconds(), scan[100].cpu.Seconds())
-	row("5000 rules against 100", fmt.Sprintf("%.2f times", more), "1.3 times", more <= 1.3)
-	slow := times(bad.cpu.Seconds()/float64(hostileSize), scan[1000].cpu.Seconds()/float64(size))
+	net := func(n int) float64 { return (scan[n].cpu - idle[n].cpu).Seconds() }
+	more := times(net(5000), net(100))
+	row("5000 rules against 100, loading them left out", fmt.Sprintf("%.2f times (%.2f s against %.2f s)", more, net(5000), net(100)), "1.3 times", more <= 1.3)
+	slow := times((bad.cpu-idle[1000].cpu).Seconds()/float64(hostileSize), net(1000)/float64(size))
 	row("hostile corpus (random user, agent, URI, namespace), 1000 rules", fmt.Sprintf("%.1f times the cost, %d MB resident", slow, bad.rss>>20), "10 times, memory flat", slow <= 10 && bad.rss < 2*scan[1000].rss)
-	row("20000 rules loaded", fmt.Sprintf("%.2f s (%.2f s of one core's time), %d MB resident", load.wall.Seconds(), load.cpu.Seconds(), load.rss>>20), "2 s, 200 MB", load.wall < 2*time.Second && load.rss < 200<<20)
+	row("20000 rules loaded, on all cores", fmt.Sprintf("%.2f s (%.2f s of processor time), %d MB resident", load.wall.Seconds(), load.cpu.Seconds(), load.rss>>20), "2 s, 200 MB", load.wall < 2*time.Second && load.rss < 200<<20)
 	return nil
+}
+
+// events writes a file of events and gives its size.
+func (b *bench) events(ctx context.Context, path string, args ...string) (int64, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.CommandContext(ctx, self, append([]string{"-corpus", b.corpus, "-size", fmt.Sprint(b.size), "-make", path}, args...)...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("cannot write events: %w", err)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
 }
 
 func (b *bench) rules(n int) string { return filepath.Join(b.dir, fmt.Sprintf("rules-%d", n)) }
@@ -167,11 +201,13 @@ func (b *bench) median(ctx context.Context, name string, args ...string) (cost, 
 }
 
 func (b *bench) once(ctx context.Context, name string, args ...string) (cost, error) {
-	if _, err := exec.LookPath("taskset"); err == nil && runtime.GOOS == "linux" {
+	if _, err := exec.LookPath("taskset"); err == nil && runtime.GOOS == "linux" && !b.all {
 		name, args = "taskset", append([]string{"-c", "0", name}, args...)
 	}
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	if !b.all {
+		cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	start := time.Now()
