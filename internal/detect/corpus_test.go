@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -25,11 +26,8 @@ import (
 // catalogueRows is how many detections the catalogue has that the pack's tags (catalogue.N) name.
 const catalogueRows = 80
 
-// notShown are rows of the catalogue that the attack corpus cannot set off, and why.
-var notShown = map[int]string{
-	26: "the rules learn for a while what is usual; the corpus is two minutes long. The rules' own tests have longer times",
-	52: "who may come from where is for the user's own lists to say",
-}
+// notShown are rows of the catalogue that the attack corpus cannot set off, and why. None, as it is; a row of it must have a rule all the same.
+var notShown = map[int]string{}
 
 // elsewhere are rows whose finding does not rest on the requests of the command that leads to it, and why.
 var elsewhere = map[int]string{
@@ -145,7 +143,7 @@ func attackCommands(t testing.TB) (byRow map[int][]attackCommand) {
 // TestAttackCorpus wants a finding for every row of the catalogue: of a rule tagged with it, and among the requests of a command that was run
 // for it. Correlations rest on many requests, so any finding of theirs will do.
 func TestAttackCorpus(t *testing.T) {
-	set, results := judge(t, corpus(t, "attack-1.36.log.zst"), filepath.Join("testdata", "attack"))
+	set, results := judge(t, afterLearning(t, corpus(t, "attack-1.36.log.zst")), filepath.Join("testdata", "attack"))
 	tagged := map[int][]string{} // row to rules
 	for _, r := range set.Rules() {
 		for _, row := range rowsOf(r) {
@@ -191,6 +189,22 @@ func TestAttackCorpus(t *testing.T) {
 			t.Logf("row %d: rules %v find nothing in %q", row, tagged[row], missed)
 		}
 	}
+}
+
+// afterLearning puts an older day's work before the recording: rules of what is new (row 26) are quiet while they learn what is not.
+func afterLearning(t *testing.T, events []audit.Event) []audit.Event {
+	t.Helper()
+	const ago = int64(8 * 24 * time.Hour / time.Microsecond)
+	for _, ev := range events {
+		if ev.Verb == "create" && ev.ObjectRef.Resource == "deployments" && ev.ObjectRef.Namespace == "shop" {
+			ev.AuditID = "8-days-before"
+			ev.ReceivedMicros -= ago
+			ev.StageMicros -= ago
+			return append([]audit.Event{ev}, events...)
+		}
+	}
+	t.Fatal("nobody deploys anything")
+	return nil
 }
 
 // rowsOf are the rows of the catalogue that a rule is for.
