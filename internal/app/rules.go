@@ -3,7 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
-	"slices"
+	"reflect"
 
 	"whodunit/internal/api"
 	"whodunit/internal/config"
@@ -14,6 +14,7 @@ import (
 	"whodunit/internal/rule/label"
 	"whodunit/internal/rule/native"
 	"whodunit/internal/rule/parseable"
+	"whodunit/internal/rule/sigma"
 	"whodunit/rules"
 )
 
@@ -34,12 +35,13 @@ func (a *App) makeRules() error {
 		return err
 	}
 	compiled := new(detect.Compiled)
+	program := detect.ProgramOptions{FalcoFirst: a.cfg.Rules.FalcoMatching == "first"}
 	a.newRules = func(c config.Rules) (*detect.Rules, error) {
 		layers, err := layers(c)
 		if err != nil {
 			return nil, err
 		}
-		return detect.NewRules(detect.RulesOptions{Layers: layers, Formats: formats, Current: &a.current, Compiled: compiled,
+		return detect.NewRules(detect.RulesOptions{Layers: layers, Formats: formats, Current: &a.current, Compiled: compiled, Program: program,
 			Metrics: metrics, Logger: a.o.Log}), nil
 	}
 	if a.rules, err = a.newRules(a.cfg.Rules); err != nil {
@@ -57,7 +59,7 @@ func (a *App) makeRules() error {
 	}
 	a.detectReader = a.events.Reader(start)
 	a.detector, err = detect.New(detect.Options{
-		Reader: a.remembering(a.detectReader, compiled.Load(), start), Rules: &a.current, Emit: a.findings.Append, From: from, Compiled: compiled, Metrics: metrics, Logger: a.o.Log,
+		Reader: a.remembering(a.detectReader, compiled.Load(), start), Rules: &a.current, Emit: a.findings.Append, From: from, Program: program, Compiled: compiled, Metrics: metrics, Logger: a.o.Log,
 		Judge: detect.JudgeOptions{Correlations: correlate.NewMetrics(a.reg)},
 		Save:  func(_ context.Context, next uint64) error { return cursor.Save(next) },
 	})
@@ -85,8 +87,11 @@ func ShippedRules() rule.Layer { return rule.Layer{Name: "shipped", FS: rules.FS
 
 // RuleOptions say how rules of formats with a choice are read. The zero value is for audit events.
 type RuleOptions struct {
-	Generic     bool   // events are any JSON objects, rules of every log source are taken
-	FalcoCompat string // "corrected" (or ""), or "upstream"
+	Generic          bool   // events are any JSON objects, rules of every log source are taken
+	FalcoCompat      string // "corrected" (or ""), or "upstream"
+	NoWebsocketVerbs bool   // Sigma rules that ask for create on exec, attach and portforward do not mean get as well
+	// SigmaPlaceholders are what Sigma's |expand puts in, by name.
+	SigmaPlaceholders map[string][]string
 }
 
 // RuleFormats is every rule language, in the order in which they are asked whether a document is theirs. The first explains
@@ -100,12 +105,13 @@ func RuleFormats(o RuleOptions) ([]rule.Format, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []rule.Format{n, f, parseable.New(parseable.Options{Generic: o.Generic}), label.New(label.Options{Generic: o.Generic})}, nil
+	s := sigma.New(sigma.Options{Generic: o.Generic, WebsocketVerbs: !o.NoWebsocketVerbs, Placeholders: o.SigmaPlaceholders})
+	return []rule.Format{n, f, s, parseable.New(parseable.Options{Generic: o.Generic}), label.New(label.Options{Generic: o.Generic})}, nil
 }
 
 // setRules takes over other places of rules. On an error those in force stay.
 func (a *App) setRules(old, next config.Rules) error {
-	if slices.Equal(old.Paths, next.Paths) && old.DefaultPack == next.DefaultPack {
+	if reflect.DeepEqual(old, next) {
 		return nil
 	}
 	r, err := a.newRules(next)

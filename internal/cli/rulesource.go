@@ -20,19 +20,35 @@ var errFound = errors.New("problems were found")
 type ruleSource struct {
 	paths   []string
 	shipped bool // beside the paths
-	generic bool
+	o       app.RuleOptions
+
+	placeholders []string
 }
 
 // flags adds --rules and --no-default-rules.
 func (s *ruleSource) flags(cmd *cobra.Command) {
 	s.shipped = true
 	cmd.Flags().StringArrayVar(&s.paths, "rules", nil, "read rules from this file or folder too, of any format; may be given again")
+	cmd.Flags().StringVar(&s.o.FalcoCompat, "falco-compat", "corrected", "read the fields that Falco's own plugin gets wrong as they should be (corrected), or as it does (upstream)")
+	_ = cmd.RegisterFlagCompletionFunc("falco-compat", cobra.FixedCompletions([]string{"corrected", "upstream"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().BoolVar(&s.o.NoWebsocketVerbs, "no-websocket-verbs", false, "Sigma rules that ask for create on exec, attach and portforward do not mean get as well")
+	cmd.Flags().StringArrayVar(&s.placeholders, "placeholder", nil, "NAME=VALUE: what Sigma's |expand puts in for %NAME%; may be given again")
 	cmd.Flags().BoolFunc("no-default-rules", "leave out the rules that come with whodunit", func(string) error { s.shipped = false; return nil })
 }
 
 // load reads the rules. Problems with single rules are not an error.
 func (s *ruleSource) load() (*rule.Loaded, *rule.Set, []*rule.Problem, error) {
-	formats, err := app.RuleFormats(app.RuleOptions{Generic: s.generic})
+	for _, p := range s.placeholders {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || name == "" {
+			return nil, nil, nil, fmt.Errorf("--placeholder %q: NAME=VALUE is expected", p)
+		}
+		if s.o.SigmaPlaceholders == nil {
+			s.o.SigmaPlaceholders = map[string][]string{}
+		}
+		s.o.SigmaPlaceholders[strings.Trim(name, "%")] = append(s.o.SigmaPlaceholders[strings.Trim(name, "%")], value)
+	}
+	formats, err := app.RuleFormats(s.o)
 	if err != nil {
 		return nil, nil, nil, err
 	}

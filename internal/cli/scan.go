@@ -107,7 +107,7 @@ func (c *cmdline) scan(cmd *cobra.Command, f *scanFlags, args []string) error {
 	failed, least, failOn := false, rank(finding.Severity(f.least)), rank(finding.Severity(f.failOn))
 	start := c.Now()
 	stats, err := scan.Run(cmd.Context(), c.scanInputs(args), scan.Options{
-		Program: program, Cluster: f.cluster, Generic: f.generic, Workers: f.workers, MaxLine: f.maxLine, Progress: bar.add,
+		Program: program, Cluster: f.cluster, Generic: f.o.Generic, Workers: f.workers, MaxLine: f.maxLine, Progress: bar.add,
 		Bad: func(at scan.Place, line []byte, err error) { bar.clear(); bad.show(at, line, err) },
 		Result: func(r *detect.Result, at scan.Place) error {
 			severity := rank(r.Rule.Severity)
@@ -137,15 +137,15 @@ func (c *cmdline) scan(cmd *cobra.Command, f *scanFlags, args []string) error {
 
 // program loads and compiles the rules; what is wrong with some is said.
 func (c *cmdline) program(f *scanFlags) (*detect.Program, error) {
-	f.generic = f.input == "generic"
-	if f.generic {
+	f.o.Generic = f.input == "generic"
+	if f.o.Generic {
 		f.shipped = false // they are about audit events
 	}
 	_, set, problems, err := f.load()
 	if err != nil {
 		return nil, err
 	}
-	p, refused := detect.Compile(set, detect.ProgramOptions{FalcoFirst: f.falco == "first", Generic: f.generic})
+	p, refused := detect.Compile(set, detect.ProgramOptions{FalcoFirst: f.falco == "first", Generic: f.o.Generic})
 	problems = append(problems, refused...)
 	sayProblems(c.Err, problems)
 	if f.strict && len(problems) > 0 {

@@ -162,6 +162,15 @@ type Rules struct {
 
 	// Load the rules that come with whodunit.
 	DefaultPack bool `yaml:"default_pack" reload:"live"`
+
+	// How Falco rules read fields that Falco's own plugin gets wrong: see rules-falco.md.
+	FalcoCompat string `yaml:"falco_compat" oneof:"corrected upstream" reload:"live"`
+
+	// Of the Falco rules that an event satisfies, report all, or the first as Falco does.
+	FalcoMatching string `yaml:"falco_matching" oneof:"all first"`
+
+	// Sigma rules that ask for create on exec, attach and portforward mean get as well, which kubectl sends since 1.30.
+	WebsocketVerbs bool `yaml:"websocket_verbs" reload:"live"`
 }
 
 // Alerts says whom to tell.
@@ -219,7 +228,7 @@ func defaults(getenv func(string) string) Config {
 		Journal: Journal{
 			SegmentSize: 32 << 20, SealAfter: Duration(time.Minute), MinFree: 256 << 20, DedupEvents: 300_000,
 		},
-		Rules:  Rules{DefaultPack: true},
+		Rules:  Rules{DefaultPack: true, FalcoCompat: "corrected", FalcoMatching: "all", WebsocketVerbs: true},
 		Alerts: Alerts{Log: true},
 		Log:    Log{Level: "info", Format: "text"},
 	}
