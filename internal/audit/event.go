@@ -178,12 +178,24 @@ func (e *Event) check() error {
 
 // set takes one top-level member. The last of duplicates wins, as in every Kubernetes decoder.
 func (e *Event) set(m member, legacy *int64) {
-	str := func() string { t, _ := Text(m.value); return t }
-	switch text(m.name, m.escaped) {
+	name := text(m.name, m.escaped)
+	switch name {
 	case "kind":
-		e.Kind, e.ownKind = str(), span{m.start, m.end}
+		e.ownKind = span{m.start, m.end}
 	case "apiVersion":
-		e.APIVersion, e.ownVersion = str(), span{m.start, m.end}
+		e.ownVersion = span{m.start, m.end}
+	}
+	e.take(name, m.value, legacy)
+}
+
+// take takes the value of a top-level member.
+func (e *Event) take(name string, value []byte, legacy *int64) {
+	str := func() string { t, _ := Text(value); return t }
+	switch name {
+	case "kind":
+		e.Kind = str()
+	case "apiVersion":
+		e.APIVersion = str()
 	case "level":
 		e.Level = Level(str())
 	case "auditID":
@@ -195,21 +207,21 @@ func (e *Event) set(m member, legacy *int64) {
 	case "verb":
 		e.Verb = str()
 	case "user":
-		e.User = parseUser(m.value)
+		e.User = parseUser(value)
 	case "impersonatedUser":
-		e.Impersonated = parseUser(m.value)
+		e.Impersonated = parseUser(value)
 	case "sourceIPs":
-		e.SourceIPs = texts(m.value)
+		e.SourceIPs = texts(value)
 	case "userAgent":
 		e.UserAgent = str()
 	case "objectRef":
-		e.ObjectRef = parseRef(m.value)
+		e.ObjectRef = parseRef(value)
 	case "responseStatus":
-		e.Response = parseStatus(m.value)
+		e.Response = parseStatus(value)
 	case "requestObject":
-		e.RequestObject = present(m.value)
+		e.RequestObject = present(value)
 	case "responseObject":
-		e.ResponseObject = present(m.value)
+		e.ResponseObject = present(value)
 	case "requestReceivedTimestamp":
 		e.ReceivedMicros = micros(str())
 	case "stageTimestamp":
@@ -217,8 +229,8 @@ func (e *Event) set(m member, legacy *int64) {
 	case "timestamp":
 		*legacy = micros(str())
 	case "annotations":
-		e.Annotations = present(m.value)
-		e.Decision, e.Reason = decision(m.value)
+		e.Annotations = present(value)
+		e.Decision, e.Reason = decision(value)
 	}
 }
 

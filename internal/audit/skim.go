@@ -29,6 +29,25 @@ func Skim(cluster string, raw []byte) (Event, error) {
 	return e, e.check()
 }
 
+// TopNames are the names of all members of an event that Event has a field for.
+var TopNames = [...]string{"kind", "apiVersion", "level", "auditID", "stage", "requestURI", "verb", "user", "impersonatedUser", "sourceIPs", "userAgent",
+	"objectRef", "responseStatus", "requestObject", "responseObject", "requestReceivedTimestamp", "stageTimestamp", "timestamp", "annotations"}
+
+// Assemble is Skim for a caller who has walked the top level: values are the last members of TopNames in raw, nil where there is none.
+func Assemble(cluster string, raw []byte, values *[len(TopNames)][]byte) (Event, error) {
+	e := Event{Cluster: cluster, Raw: bytes.Trim(raw, " \t\r\n")}
+	var legacy int64
+	for i, v := range values {
+		if len(v) > 0 {
+			e.take(TopNames[i], v, &legacy)
+		}
+	}
+	if e.ReceivedMicros == 0 {
+		e.ReceivedMicros = legacy
+	}
+	return e, e.check()
+}
+
 // skim is members for values that are skipped unread.
 func (s *scanner) skim(f func(m member)) error {
 	s.i++

@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,6 +23,19 @@ func skimmed(t *testing.T, raw []byte) {
 	}
 	if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Event{})); d != "" {
 		t.Fatalf("%q: %s", raw, d)
+	}
+	var values [len(TopNames)][]byte
+	for name, v := range Members(want.Raw) {
+		if i := slices.Index(TopNames[:], name); i >= 0 {
+			values[i] = v
+		}
+	}
+	made, err := Assemble("c", raw, &values)
+	if err != nil {
+		t.Fatalf("%q: %v", raw, err)
+	}
+	if d := cmp.Diff(want, made, cmpopts.IgnoreUnexported(Event{})); d != "" {
+		t.Fatalf("%q: assembled: %s", raw, d)
 	}
 }
 

@@ -49,13 +49,12 @@ func NewEngine(exprs []Expr, o EngineOptions) (*Engine, error) {
 		e.o.MaxStates = defaultStates
 	}
 	top := e.levels[0]
-	e.slots.kind, e.slots.version = top.add("kind"), top.add("apiVersion")
-	e.slots.id, e.slots.stage = top.add("auditID"), top.add("stage")
-	e.slots.ips, e.slots.ref = top.add("sourceIPs"), top.add("objectRef")
-	for _, n := range []string{"level", "requestURI", "verb", "user", "impersonatedUser", "userAgent", "responseStatus", "requestObject",
-		"responseObject", "requestReceivedTimestamp", "stageTimestamp", "annotations"} {
+	for _, n := range audit.TopNames { // first, so that a name's number is its place there
 		top.add(n)
 	}
+	e.slots.kind, e.slots.version = top.slot["kind"], top.slot["apiVersion"]
+	e.slots.id, e.slots.stage = top.slot["auditID"], top.slot["stage"]
+	e.slots.ips, e.slots.ref = top.slot["sourceIPs"], top.slot["objectRef"]
 	c := compiler{e: e, fields: map[string]*field{}, known: map[string]int32{}, leaves: map[Expr]int32{}, said: map[string]pattern{}}
 	if err := c.compile(exprs); err != nil {
 		return nil, fmt.Errorf("cannot compile rules: %w", err)
@@ -156,7 +155,7 @@ func (m *Matcher) Match(ev *audit.Event, hits []int) []int {
 
 // MatchRaw is Match for an event's bytes, which need not be parsed for it. raw is read, not kept. The error is permanent and says why
 // raw is no event, as far as that is seen without parsing all of it: whoever goes on with a hit parses, and may find more. Computed fields
-// and Funcs get an event of audit.Skim, which they must not keep.
+// and Funcs get an event of audit.Assemble, which they must not keep.
 func (m *Matcher) MatchRaw(cluster string, raw []byte, hits []int) ([]int, error) {
 	flags := audit.Flags(0)
 	if m.e.o.Generic {
@@ -224,11 +223,22 @@ func (m *Matcher) event() *audit.Event {
 	m.stats.Parses++
 	if m.generic {
 		m.parsed = audit.Event{Cluster: m.cluster, Raw: bytes.TrimSpace(m.raw), Flags: audit.FlagGeneric}
-	} else if m.parsed, m.err = audit.Skim(m.cluster, m.raw); m.err != nil {
+	} else if m.parsed, m.err = m.assemble(); m.err != nil {
 		return nil
 	}
 	m.ev = &m.parsed
 	return m.ev
+}
+
+// assemble makes the event of what the walk over its top level has found.
+func (m *Matcher) assemble() (audit.Event, error) {
+	var values [len(audit.TopNames)][]byte
+	for i, v := range m.doc.top[:len(values)] {
+		if !v.none() {
+			values[i] = m.raw[v.start:v.end:v.end]
+		}
+	}
+	return audit.Assemble(m.cluster, m.raw, &values)
 }
 
 // run follows the diagram.

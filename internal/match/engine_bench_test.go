@@ -132,7 +132,7 @@ func BenchmarkScan(b *testing.B) {
 	for _, n := range []int{100, 1000, 5000, 20000} {
 		e := mustEngine(b, realistic(n, 7))
 		b.Run(fmt.Sprintf("%drules", n), func(b *testing.B) { scanBench(b, e.Matcher(), lines, true) })
-		b.Run(fmt.Sprintf("%drules/cold", n), func(b *testing.B) { scanBench(b, nil, lines, false, e) })
+		b.Run(fmt.Sprintf("%drules-cold", n), func(b *testing.B) { scanBench(b, nil, lines, false, e) })
 	}
 }
 
