@@ -119,7 +119,7 @@ func (c *compiler) selected(key *yaml.Node, sel *selector, mods []string, value 
 	first := c.lookup(sel.steps[0].path)
 	c.need(first)
 	last := sel.steps[len(sel.steps)-1]
-	name := c.scope.key() + first.name
+	name := first.id()
 	for i, st := range sel.steps {
 		if i > 0 {
 			name += "." + st.path
@@ -143,7 +143,7 @@ func (c *compiler) selected(key *yaml.Node, sel *selector, mods []string, value 
 	if err != nil {
 		return nil, err
 	}
-	return &match.Func{Name: fmt.Sprintf("%s of %s: %s", last.quant, name, body), Eval: func(ev *audit.Event) bool {
+	return &match.Func{Name: fmt.Sprintf("%s of %q: %s", last.quant, name, body), Eval: func(ev *audit.Event) bool {
 		n, hits := 0, 0
 		member := func(el []byte) bool {
 			n++

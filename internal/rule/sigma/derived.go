@@ -27,7 +27,7 @@ func (c *compiler) fieldref(t *target, ch chain, name string) match.Expr {
 	case behind:
 		test, word = strings.HasPrefix, "startswith"
 	}
-	return &match.Func{Name: fmt.Sprintf("%s %s field %s (cased %t, element %t)", t.name, word, o.name, ch.has["cased"], c.scope.element), Eval: func(ev *audit.Event) bool {
+	return &match.Func{Name: fmt.Sprintf("%q %s %q, cased %t", t.id(), word, o.id(), ch.has["cased"]), Eval: func(ev *audit.Event) bool {
 		const most = 1000 // values of each side, which is a client's
 		var others []string
 		o.values(ev, func(v string) bool { others = append(others, fold(v)); return len(others) < most })
@@ -52,7 +52,7 @@ var layouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-
 
 // timeTarget is one part of the times in t, as a number.
 func timeTarget(t *target, part string) *target {
-	return &target{name: t.name, raw: t.raw, field: &match.Field{Name: part + " of " + t.name, Values: func(ev *audit.Event, yield func(string) bool) {
+	return &target{name: t.name, raw: t.raw, field: &match.Field{Name: part + " of " + t.id(), Values: func(ev *audit.Event, yield func(string) bool) {
 		t.values(ev, func(v string) bool {
 			if len(v) > 64 {
 				return true

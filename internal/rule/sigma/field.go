@@ -26,6 +26,14 @@ func (t *target) pred(op match.Op, fold bool, values ...string) *match.Pred {
 	return p
 }
 
+// id names what t stands for: equal ids, equal values.
+func (t *target) id() string {
+	if t.field != nil {
+		return t.field.Name
+	}
+	return t.path
+}
+
 // values ranges over the texts of t.
 func (t *target) values(ev *audit.Event, yield func(string) bool) {
 	if t.field != nil {
@@ -78,7 +86,9 @@ func (c *compiler) newTarget(name string) *target {
 		}
 	}
 	if c.o.Generic {
-		return c.views.target(path)
+		t := c.views.target(path)
+		t.name = name
+		return t
 	}
 	return &target{name: name, path: path, raw: func(ev *audit.Event, yield func([]byte) bool) { reach(ev.Raw, path, false, yield) }}
 }
@@ -125,10 +135,7 @@ func bodyTarget(name, first, rest string) *target {
 
 // level is the lowest audit level whose events have the field.
 func (t *target) level() audit.Level {
-	name := t.path
-	if t.field != nil {
-		name = t.field.Name
-	}
+	name := t.id()
 	switch {
 	case strings.HasPrefix(name, "responseObject"):
 		return audit.LevelRequestResponse

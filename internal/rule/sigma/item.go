@@ -362,7 +362,7 @@ func (c *compiler) addRegex(g *group, t *target, s string) {
 	}
 	// Array members are judged by the plain interpreter, which compiles a pattern each time that it is asked.
 	re := regexp.MustCompile(s)
-	g.other = append(g.other, &match.Func{Name: fmt.Sprintf("%s matches %q", t.name, s), Eval: func(ev *audit.Event) bool {
+	g.other = append(g.other, &match.Func{Name: fmt.Sprintf("%q matches %q", t.id(), s), Eval: func(ev *audit.Event) bool {
 		hit := false
 		t.values(ev, func(v string) bool { hit = re.MatchString(v); return !hit })
 		return hit

@@ -137,7 +137,9 @@ func TestDetection(t *testing.T) {
 }
 
 func TestProblems(t *testing.T) {
-	doc := func(det string) string { return "title: T\nlogsource: {product: kubernetes}\ndetection:\n  " + strings.ReplaceAll(det, "\n", "\n  ") }
+	doc := func(det string) string {
+		return "title: T\nlogsource: {product: kubernetes}\ndetection:\n  " + strings.ReplaceAll(det, "\n", "\n  ")
+	}
 	for _, c := range []struct{ y, want string }{
 		{doc("s: {A|contians: x}\ncondition: s"), `r.yml:4:7: rule t: unknown modifier "contians" (did you mean "contains"?)`},
 		{doc("s: {A|all: x}\ncondition: s"), "all needs a list"},
@@ -171,4 +173,13 @@ func TestProblems(t *testing.T) {
 			t.Errorf("%s\ngives %v, want %s", c.y, out.Problems, c.want)
 		}
 	}
+}
+
+// parsed is a generic event, nil if raw is none.
+func parsed(raw string) *audit.Event {
+	ev, err := audit.Generic("c", []byte(raw))
+	if err != nil {
+		return nil
+	}
+	return &ev
 }
