@@ -76,6 +76,7 @@ fuzz: ## run every fuzz target for FUZZTIME each (10s)
 	test/fuzz.sh $(FUZZTIME)
 
 bench: build ## measure the figures of docs/performance.md on the real program, and write them there; then every Go benchmark
+	go run ./test/bench/scan -bin $(BIN) -o docs/performance.md
 	go run ./test/bench -bin $(BIN) -o docs/performance.md
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(PKG)
 
