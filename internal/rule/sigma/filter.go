@@ -58,9 +58,6 @@ func (l *loader) filter(w *late) {
 	for _, d := range rules {
 		if d.rule.Expr != nil {
 			d.rule.Expr = match.And{d.rule.Expr, x}
-			if l.c.level.Covers(d.rule.Level) && !conds[0].negative(false) {
-				continue // a filter that its events cannot satisfy takes nothing away
-			}
 		}
 	}
 }

@@ -70,8 +70,9 @@ func (s logsource) has(o logsource) bool {
 func (l *loader) header(place rule.Place, doc *yaml.Node) (*rule.Rule, error) {
 	r := &rule.Rule{Format: "sigma", Layer: place.Layer, File: place.File, Line: doc.Line, Column: doc.Column, Severity: finding.Medium, PerEvent: l.c.o.Generic}
 	var name string
-	var err error
+	var first error
 	for k, v := range pairs(doc) {
+		var err error
 		v = resolve(v)
 		switch k.Value {
 		case "title":
@@ -95,10 +96,11 @@ func (l *loader) header(place rule.Place, doc *yaml.Node) (*rule.Rule, error) {
 		case "falsepositives":
 			r.FalsePositives = l.list(v)
 		}
-		if err != nil {
-			break
+		if first == nil {
+			first = err
 		}
 	}
+	err := first
 	if r.ID = strings.TrimSpace(r.ID); r.ID == "" {
 		if r.ID = slug(name); r.ID == "" {
 			r.ID = slug(r.Title)
