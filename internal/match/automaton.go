@@ -1,20 +1,26 @@
 package match
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // automaton finds all occurrences of many literals in one pass (Aho and Corasick 1975). Nodes are numbered level by level; the first of
 // them, as many as the limit allows, have a row of the full transition table, the rest keep their edges and the way back. Immutable.
 type automaton struct {
 	class   [256]uint8 // bytes that no literal holds share class 0
 	classes int
+	shift   uint8   // a row has 1<<shift entries
 	dense   int32   // nodes below have rows
-	rows    []int32 // by node*classes + class
+	rows    []int32 // by node<<shift + class
 	edges   []edgeTo
 	first   []uint32 // of a node's edges; one more at the end
 	fail    []int32
 	out     []int32 // the literal that ends here, -1: none
 	more    []int32 // the next node on the way back that has one, 0: none
+	hit     []bool  // some literal ends here
 	lens    []int32 // of the literals
+	anyCase bool    // ASCII letters of the text may be capital
 }
 
 type edgeTo struct {
@@ -46,6 +52,10 @@ func newAutomaton(literals []string) *automaton {
 	a.levels(literals)
 	a.back()
 	a.table()
+	a.hit = make([]bool, len(a.out))
+	for n := range a.hit {
+		a.hit[n] = a.out[n] >= 0 || a.more[n] > 0
+	}
 	return a
 }
 
@@ -131,12 +141,13 @@ func (a *automaton) child(n int32, c uint8) int32 {
 }
 
 func (a *automaton) table() {
-	a.dense = int32(min(len(a.out), max(1, denseInts/a.classes)))
-	a.rows = make([]int32, int(a.dense)*a.classes)
+	a.shift = uint8(bits.Len(uint(a.classes - 1)))
+	a.dense = int32(min(len(a.out), denseInts>>a.shift))
+	a.rows = make([]int32, int(a.dense)<<a.shift)
 	for n := range a.dense {
-		row := a.rows[int(n)*a.classes:][:a.classes]
+		row := a.rows[int(n)<<a.shift:][:a.classes]
 		if n > 0 {
-			copy(row, a.rows[int(a.fail[n])*a.classes:][:a.classes])
+			copy(row, a.rows[int(a.fail[n])<<a.shift:][:a.classes])
 		}
 		for _, e := range a.edges[a.first[n]:a.first[n+1]] {
 			row[a.class[e.c]] = e.to
@@ -144,15 +155,29 @@ func (a *automaton) table() {
 	}
 }
 
+// ignoreCase makes text of any case match literals that have no capital letters, as far as that is ASCII.
+func (a *automaton) ignoreCase() {
+	if a.classes < 256 {
+		for c := 'A'; c <= 'Z'; c++ {
+			a.class[c] = a.class[c+'a'-'A']
+		}
+		a.anyCase = true
+	}
+}
+
 // step is the node after n and the byte c.
 func (a *automaton) step(n int32, c uint8) int32 {
+	low := c
+	if a.anyCase && c >= 'A' && c <= 'Z' {
+		low += 'a' - 'A'
+	}
 	for n >= a.dense {
-		if t := a.child(n, c); t > 0 {
+		if t := a.child(n, low); t > 0 {
 			return t
 		}
 		n = a.fail[n]
 	}
-	return a.rows[int(n)*a.classes+int(a.class[c])]
+	return a.rows[int(n)<<(a.shift&31)+int(a.class[c])]
 }
 
 // next goes on from node n at b[i] up to the next byte at which literals end: the node there (walk its out and more), and the place behind
@@ -160,11 +185,11 @@ func (a *automaton) step(n int32, c uint8) int32 {
 func (a *automaton) next(n int32, b []byte, i int) (int32, int) {
 	for ; i < len(b); i++ {
 		if n < a.dense {
-			n = a.rows[int(n)*a.classes+int(a.class[b[i]])]
+			n = a.rows[int(n)<<(a.shift&31)+int(a.class[b[i]])]
 		} else {
 			n = a.step(n, b[i])
 		}
-		if a.out[n] >= 0 || a.more[n] > 0 {
+		if a.hit[n] {
 			return n, i + 1
 		}
 	}
@@ -173,5 +198,5 @@ func (a *automaton) next(n int32, b []byte, i int) (int32, int) {
 
 // bytes is about what the automaton takes of memory.
 func (a *automaton) bytes() int {
-	return 4*len(a.rows) + 8*len(a.edges) + 4*(len(a.first)+len(a.fail)+len(a.out)+len(a.more)+len(a.lens))
+	return 4*len(a.rows) + 8*len(a.edges) + 4*(len(a.first)+len(a.fail)+len(a.out)+len(a.more)+len(a.lens)) + len(a.hit)
 }

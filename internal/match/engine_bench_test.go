@@ -238,3 +238,29 @@ func BenchmarkCompile20000(b *testing.B) {
 	}
 	b.ReportMetric(held, "MB-held")
 }
+
+// Rules without a condition that is cheap: a thousand patterns on texts that differ from event to event, a thousand words anywhere.
+func BenchmarkPatterns(b *testing.B) {
+	lines := recordedLines(b, "apiserver-1.36.log.zst", 4)
+	for name, make := range map[string]func(i int) Expr{
+		"regexes": func(i int) Expr {
+			return p("requestURI", Regex, fmt.Sprintf(`^/api/.*/(pods|nodes)/x%d[a-z]+/exec\?`, i))
+		},
+		"contains": func(i int) Expr {
+			return And{fold("requestURI", Contains, fmt.Sprintf("team-%d", i)), p("userAgent", Contains, fmt.Sprintf("/v%d.", i))}
+		},
+		"words":     func(i int) Expr { return &Text{Word: fmt.Sprintf("malware%d", i)} },
+		"images":    func(i int) Expr { return p("requestObject.spec.containers.image", Glob, fmt.Sprintf("*/miner%d:*", i)) },
+		"unguarded": func(i int) Expr { return p("objectRef.name", Regex, fmt.Sprintf(`^[a-z]{%d}[0-9]+$`, 1+i%500)) },
+	} {
+		n := 1000
+		if name == "unguarded" {
+			n = 50
+		}
+		exprs := []Expr{}
+		for i := range n {
+			exprs = append(exprs, make(i))
+		}
+		b.Run(fmt.Sprintf("%d%s", n, name), func(b *testing.B) { scanBench(b, mustEngine(b, exprs).Matcher(), lines, true) })
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -222,7 +223,7 @@ func TestAutomaton(t *testing.T) {
 			}
 		}
 		for l, lit := range literals {
-			for i := range text {
+			for i := range len(text) {
 				if strings.HasPrefix(text[i:], lit) {
 					want = append(want, fmt.Sprint(i, " ", l))
 				}
@@ -273,4 +274,29 @@ func FuzzEngine(f *testing.F) {
 			agree(t, m, exprs, raw, generic)
 		}
 	})
+}
+
+// Matchers of one engine run side by side.
+func TestMatchersShareAnEngine(t *testing.T) {
+	exprs := realistic(200, 5)
+	e := mustEngine(t, append(exprs, &Text{Word: "web"}, p("requestURI", Regex, "[a-z]+$")))
+	lines := recordedLines(t, "apiserver-1.36.log.zst", 60)
+	totals := make([]int, 4)
+	var wg sync.WaitGroup
+	for i := range totals {
+		wg.Go(func() {
+			m := e.Matcher()
+			for _, l := range lines {
+				hits, err := m.MatchRaw("", l, nil)
+				if err != nil {
+					t.Error(err)
+				}
+				totals[i] += len(hits)
+			}
+		})
+	}
+	wg.Wait()
+	if slices.Min(totals) != slices.Max(totals) || totals[0] == 0 {
+		t.Error(totals)
+	}
 }

@@ -38,6 +38,7 @@ func newTextSearch(texts []*Text, preds []int32) *textSearch {
 	}
 	if len(literals) > 0 {
 		s.lits = newAutomaton(literals)
+		s.lits.ignoreCase()
 	}
 	return s
 }
@@ -55,6 +56,10 @@ func (ts *textSearch) occurring(raw []byte, s *scratch, buf []byte) []byte {
 			i++
 			continue
 		case '"':
+			if end := ts.plain(raw, i+1, s); end > 0 {
+				i = end
+				continue
+			}
 			if i = audit.SkipString(raw, i); i < 0 { // no event
 				i = len(raw)
 				continue
@@ -79,18 +84,64 @@ func (ts *textSearch) occurring(raw []byte, s *scratch, buf []byte) []byte {
 	return buf
 }
 
+// plain is the way through most strings: those of ASCII without escapes, which need neither decoding nor folding. It gives the place behind
+// the string's end, -1 for other strings, which must be taken again.
+func (ts *textSearch) plain(raw []byte, start int, s *scratch) int {
+	a := ts.lits
+	if !a.anyCase {
+		return -1
+	}
+	n, rows, shift, hit := int32(0), a.rows, a.shift&31, a.hit
+	for i := start; i+1 < len(raw) || i < len(raw) && raw[i] == '"'; i++ {
+		c := raw[i]
+		if leavesPlain[c] {
+			if c == '"' {
+				return i + 1
+			}
+			return -1
+		}
+		if n < a.dense {
+			n = rows[int(n)<<shift+int(a.class[c])]
+		} else {
+			n = a.step(n, c)
+		}
+		if hit[n] {
+			if next := raw[i+1]; next == '\\' || next >= utf8.RuneSelf {
+				return -1
+			}
+			ts.ending(n, raw[start:], i+1-start, s)
+		}
+	}
+	return -1
+}
+
+// leavesPlain marks the bytes at which plain stops.
+var leavesPlain = func() (t [256]bool) {
+	t['"'], t['\\'] = true, true
+	for c := utf8.RuneSelf; c < len(t); c++ {
+		t[c] = true
+	}
+	return t
+}()
+
+// ending takes the literals that end at node n, at this place of the text.
+func (ts *textSearch) ending(n int32, text []byte, end int, s *scratch) {
+	a := ts.lits
+	for e := n; ; e = a.more[e] {
+		if l := a.out[e]; l >= 0 {
+			ts.word(l, end-int(a.lens[l]), end, text, s)
+		}
+		if a.more[e] == 0 {
+			return
+		}
+	}
+}
+
 func (ts *textSearch) in(v []byte, s *scratch) {
 	s.folded = appendFoldedBytes(s.folded[:0], v)
 	text, a := s.folded, ts.lits
 	for n, i := a.next(0, text, 0); n >= 0; n, i = a.next(n, text, i) {
-		for e := n; ; e = a.more[e] {
-			if l := a.out[e]; l >= 0 {
-				ts.word(l, i-int(a.lens[l]), i, text, s)
-			}
-			if a.more[e] == 0 {
-				break
-			}
-		}
+		ts.ending(n, text, i, s)
 	}
 }
 
