@@ -68,7 +68,7 @@ func TestPublishedRules(t *testing.T) {
 		"audit_deployment_deleted":          {object("delete", "apps", "deployments", ""), object("delete", "apps", "replicasets", "")},
 		"audit_exec_into_container":         {exec, strings.Replace(exec, `"exec"`, `"log"`, 1)},
 		"audit_change_admission_controller": {object("update", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""), object("update", "", "validatingwebhookconfigurations", "")},
-		"audit_rbac_permisions_listing":     {object("create", "authorization.k8s.io", "selfsubjectrulesreviews", ""), object("create", "authorization.k8s.io", "selfsubjectaccessreviews", "")},
+		"audit_rbac_perm":                   {object("create", "authorization.k8s.io", "selfsubjectrulesreviews", ""), object("create", "authorization.k8s.io", "selfsubjectaccessreviews", "")},
 		"audit_secrets_enumeration":         {object("list", "", "secrets", ""), object("watch", "", "secrets", "")},
 		"audit_sidecar_injection":           {object("patch", "apps", "deployments", ""), object("patch", "apps", "daemonsets", "")},
 		"audit_rolebinding_modification":    {object("create", "rbac.authorization.k8s.io", "rolebindings", ""), object("create", "rbac.authorization.k8s.io", "roles", "")},

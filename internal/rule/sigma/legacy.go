@@ -25,7 +25,7 @@ func legacy(condition string, timeframe *yaml.Node) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "a condition with | is of an old Sigma version; end it before the pipe (condition: %.200s), give the rule a name, and write a correlation", strings.TrimSpace(base))
 	switch {
-	case m != nil && !strings.EqualFold(m[1], "min") && !strings.EqualFold(m[1], "max"):
+	case len(m) > 0 && !strings.EqualFold(m[1], "min") && !strings.EqualFold(m[1], "max"):
 		typ := "event_count"
 		switch {
 		case strings.EqualFold(m[1], "avg"), strings.EqualFold(m[1], "sum"):

@@ -5,6 +5,7 @@ package sigma
 import (
 	"cmp"
 	"hash/maphash"
+	"maps"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -65,6 +66,7 @@ type loader struct {
 	by       map[string][]*draft // by id and by name
 	late     []*late
 	problems []*rule.Problem
+	looked   int // how often nearest was asked
 }
 
 // draft is a rule and what filters and correlations must know of it.
@@ -173,15 +175,11 @@ func (l *loader) find(ref string) *draft {
 	return best
 }
 
-// nearest is a known id or name like ref.
+// nearest is a known id or name like ref. Only the first few are looked for: with many rules it takes a while.
 func (l *loader) nearest(ref string) string {
-	names := make([]string, 0, min(len(l.by), 20_000))
-	for n := range l.by {
-		if len(names) == cap(names) {
-			break
-		}
-		names = append(names, n)
+	const most = 20
+	if l.looked++; l.looked > most {
+		return ""
 	}
-	slices.Sort(names)
-	return rule.Nearest(ref, names)
+	return rule.Nearest(ref, slices.Sorted(maps.Keys(l.by)))
 }

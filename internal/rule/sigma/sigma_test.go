@@ -141,7 +141,7 @@ func TestProblems(t *testing.T) {
 		return "title: T\nlogsource: {product: kubernetes}\ndetection:\n  " + strings.ReplaceAll(det, "\n", "\n  ")
 	}
 	for _, c := range []struct{ y, want string }{
-		{doc("s: {A|contians: x}\ncondition: s"), `r.yml:4:7: rule t: unknown modifier "contians" (did you mean "contains"?)`},
+		{doc("s: {A|contaisn: x}\ncondition: s"), `r.yml:4:7: rule t: unknown modifier "contaisn" (did you mean "contains"?)`},
 		{doc("s: {A|all: x}\ncondition: s"), "all needs a list"},
 		{doc("s: {A|contains|all: [x]}\ncondition: s"), "all needs a list"},
 		{doc("s: {A: x}\ncondition: s and selction"), `r.yml:5:20: rule t: unknown search identifier "selction"`},

@@ -49,7 +49,7 @@ func reach(v []byte, path string, fold bool, f func([]byte) bool) bool {
 func texts(v []byte, yield func(string) bool) bool {
 	for el := range audit.Leaves(v) {
 		if el[0] == '{' {
-			if t := member(el, "#text"); t != nil && t[0] != '{' {
+			if t := member(el, "#text"); len(t) > 0 && t[0] != '{' {
 				if !texts(t, yield) {
 					return false
 				}
@@ -79,23 +79,16 @@ func member(v []byte, name string) []byte {
 func scan(raw []byte, visit func(tok []byte, isName bool, at int) (next int, ok bool)) {
 	for i := 0; i < len(raw); {
 		start := i
-		isName := false
 		switch raw[i] {
 		case '{', '}', '[', ']', ':', ',', ' ', '\t', '\n', '\r':
 			i++
 			continue
 		case '"':
 			i = stringEnd(raw, i)
-			j := i
-			for j < len(raw) && strings.IndexByte(" \t\r\n", raw[j]) >= 0 {
-				j++
-			}
-			isName = j < len(raw) && raw[j] == ':'
-			if isName {
-				for j++; j < len(raw) && strings.IndexByte(" \t\r\n", raw[j]) >= 0; j++ {
-				}
-				i = j
-				next, ok := visit(raw[start:stringEnd(raw, start)], true, j)
+			end := i
+			if j := skipSpace(raw, i); j < len(raw) && raw[j] == ':' {
+				i = skipSpace(raw, j+1)
+				next, ok := visit(raw[start:end], true, i)
 				if !ok {
 					return
 				}
@@ -113,6 +106,13 @@ func scan(raw []byte, visit func(tok []byte, isName bool, at int) (next int, ok 
 		}
 		i = max(i, next)
 	}
+}
+
+func skipSpace(raw []byte, i int) int {
+	for i < len(raw) && strings.IndexByte(" \t\r\n", raw[i]) >= 0 {
+		i++
+	}
+	return i
 }
 
 // stringEnd is the place behind the string that begins at i.
