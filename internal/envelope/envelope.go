@@ -1,8 +1,9 @@
 // Package envelope takes audit events out of the wrappings in which they travel. Each form is one Decode function; a
-// source is given the one it needs. Bytes are never marshalled again: events are slices of the body.
+// source is given the one it needs. Bytes are not marshalled again where they need not be: most events are slices of the body.
 package envelope
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -11,7 +12,10 @@ import (
 
 // Decode takes the events out of one body: a request's, a line, a message. It takes ownership of body, whose memory the
 // events share. One bad piece does not lose the others: it comes back in Rejects. An error means that body holds no audit
-// event at all; it is permanent, its text says why, and Rejects has the pieces. An empty list is no error.
+// event at all; it is permanent, its text says why, and Rejects has the pieces. An empty list is no error, nor is a body of which all
+// was passed over.
+//
+// cluster is the events' cluster. Where it is empty, Any takes the name that the envelope has, if it has one.
 type Decode func(cluster string, body []byte) (Result, error)
 
 // Result is what one body held, in its order.
@@ -19,25 +23,54 @@ type Result struct {
 	Events  []audit.Event
 	Rejects []Reject
 	Omitted int // bad pieces beyond the first 1,000, which are not in Rejects: a body of garbage must not fill the memory
+	// Skipped counts the pieces that are something else than audit events by right, such as other logs in the same stream, by one of
+	// the Skip words. nil where there are none.
+	Skipped map[string]int
 }
 
-const maxRejects = 1000
+// Bounds of one body. An event takes about 600 bytes beside its text, so the first keeps a body of a million tiny ones from taking
+// a gigabyte; API servers send 400 in one (--audit-webhook-batch-max-size), event hubs and subscriptions a few thousand.
+const (
+	maxRejects  = 1000
+	maxEvents   = 200_000
+	maxNest     = 8         // envelopes in envelopes
+	maxUnpacked = 128 << 20 // bytes, of all that is compressed in one body
+)
 
-// Reject is a piece of a body that is no event. Raw is a slice of the body.
+// Reject is a piece of a body that is no event. Raw is a slice of the body, or of what was packed in it.
 type Reject struct {
 	Raw []byte
 	Err error // permanent
 }
 
-// ErrTooLarge is wrapped where an event has more than audit.MaxEventBytes.
-var ErrTooLarge = errors.New("event too large")
+// What is wrong with a piece, beside audit.ErrNotAudit and bad JSON. They are wrapped.
+var (
+	// ErrTooLarge: an event has more than audit.MaxEventBytes, or the body unpacks to too much.
+	ErrTooLarge = errors.New("event too large")
+	// ErrTooMany: the body has more events than are taken from one.
+	ErrTooMany = errors.New("too many events in one body")
+	// ErrTruncated: a service on the way cut the event's text.
+	ErrTruncated = errors.New("event was truncated on its way")
+	// ErrEnvelope: the wrapping is damaged: no base64, no gzip, nested too deep.
+	ErrEnvelope = errors.New("cannot open envelope")
+)
 
 // The reasons for which input is refused, as the metric label of whodunit_rejected_total.
 const (
-	ReasonSyntax   = "syntax"
-	ReasonNotAudit = "not_audit"
-	ReasonTooLarge = "too_large"
-	ReasonEnvelope = "envelope"
+	ReasonSyntax    = "syntax"
+	ReasonNotAudit  = "not_audit"
+	ReasonTooLarge  = "too_large"
+	ReasonTooMany   = "too_many"
+	ReasonTruncated = "truncated"
+	ReasonEnvelope  = "envelope"
+)
+
+// The reasons of Result.Skipped.
+const (
+	SkipCategory = "category" // another log category of Azure
+	SkipControl  = "control"  // a control message of CloudWatch Logs
+	SkipStream   = "stream"   // another log stream of EKS
+	SkipService  = "service"  // a Google Cloud log entry of another service than Kubernetes
 )
 
 // Reason is the metric label for an error of Decode or of a Reject.
@@ -45,6 +78,12 @@ func Reason(err error) string {
 	switch {
 	case errors.Is(err, ErrTooLarge):
 		return ReasonTooLarge
+	case errors.Is(err, ErrTooMany):
+		return ReasonTooMany
+	case errors.Is(err, ErrTruncated):
+		return ReasonTruncated
+	case errors.Is(err, ErrEnvelope):
+		return ReasonEnvelope
 	case errors.Is(err, audit.ErrNotAudit):
 		return ReasonNotAudit
 	}
@@ -61,18 +100,49 @@ func Line(cluster string, line []byte) (Result, error) {
 	return EventList(cluster, line)
 }
 
-// add parses one event into r, or puts it with the rejected.
-func (r *Result) add(cluster string, raw []byte) {
-	if len(raw) > audit.MaxEventBytes {
-		_ = r.bad(raw, fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, len(raw), audit.MaxEventBytes))
+// decoder is the work on one body.
+type decoder struct {
+	Result
+	any      bool // every form, not the API server's alone
+	depth    int  // of envelopes that are open
+	unpacked int  // bytes decompressed so far
+}
+
+// add parses one event, or puts it with the rejected.
+func (d *decoder) add(cluster string, raw []byte) {
+	err := fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, len(raw), audit.MaxEventBytes)
+	if len(raw) <= audit.MaxEventBytes {
+		var e audit.Event
+		if e, err = parse(cluster, raw); err == nil {
+			d.take(e)
+			return
+		}
+	}
+	if !d.any || !d.open(cluster, raw) {
+		_ = d.bad(raw, err)
+	}
+}
+
+// take keeps an event that was parsed.
+func (d *decoder) take(e audit.Event) {
+	if len(d.Events) >= maxEvents {
+		_ = d.bad(e.Raw, fmt.Errorf("%w: at most %d are taken", ErrTooMany, maxEvents))
 		return
 	}
-	e, err := parse(cluster, raw)
-	if err != nil {
-		_ = r.bad(raw, err)
+	if d.any && odd(&e, d.depth > 0) {
+		e = restored(e)
+	}
+	d.Events = append(d.Events, e)
+}
+
+func (d *decoder) skip(reason string, n int) {
+	if n == 0 {
 		return
 	}
-	r.Events = append(r.Events, e)
+	if d.Skipped == nil {
+		d.Skipped = map[string]int{}
+	}
+	d.Skipped[reason] += n
 }
 
 // parse is audit.Parse for what comes from outside: our own findings have the shape of events, and nobody may forge one.
@@ -93,3 +163,14 @@ func (r *Result) bad(raw []byte, err error) error {
 	}
 	return err
 }
+
+// errIfAllBad is the first reason where all of a body was refused.
+func (r *Result) errIfAllBad() error {
+	if len(r.Events) == 0 && len(r.Rejects) > 0 {
+		return r.Rejects[0].Err
+	}
+	return nil
+}
+
+// withoutMark is b without a byte order mark.
+func withoutMark(b []byte) []byte { return bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"whodunit/internal/audit"
@@ -23,48 +22,55 @@ var (
 // and forwarders make of it: a single Event, an array of events, and any of these one after the other (NDJSON). It is a
 // Decode. Of a list that breaks off, the events before the break are kept.
 func EventList(cluster string, body []byte) (Result, error) {
-	var r Result
-	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))
+	var d decoder
+	err := d.body(cluster, body)
+	return d.Result, err
+}
+
+// body decodes a whole text.
+func (d *decoder) body(cluster string, body []byte) error {
+	body = withoutMark(body)
 	i := space(body, 0)
 	if i == len(body) {
-		return r, errEmpty
+		return errEmpty
 	}
 	switch body[i] {
 	case '[':
-		return r.array(cluster, body, i)
+		return d.array(cluster, body, i)
 	case '{':
 	default:
+		if d.any {
+			return d.several(cluster, body[i:])
+		}
 		if err := audit.Valid(body); err == nil {
-			err = fmt.Errorf("%w: the body is JSON, but no object and no array", audit.ErrNotAudit)
-			return r, r.bad(body, err)
+			return d.bad(body, fmt.Errorf("%w: the body is JSON, but no object and no array", audit.ErrNotAudit))
 		} else if bytes.IndexByte(body, '{') < 0 {
-			err = fmt.Errorf("cannot parse audit events: %w", err)
-			return r, r.bad(body, err)
+			return d.bad(body, fmt.Errorf("cannot parse audit events: %w", err))
 		}
-		return r.several(cluster, body[i:])
+		return d.several(cluster, body[i:])
 	}
-	h := readHead(cluster, body, i)
+	h := d.readHead(cluster, body, i)
 	if h.list() {
-		r.list(cluster, body, h)
+		d.list(cluster, body, h)
 		if h.end < 0 || space(body, h.end) == len(body) {
-			return r, errIfAllBad(&r)
+			return d.errIfAllBad()
 		}
-		return r.several(cluster, body[h.end:])
+		return d.several(cluster, body[h.end:])
 	}
-	if h.end >= 0 && space(body, h.end) == len(body) {
-		r.add(cluster, body[i:h.end:h.end])
-		return r, errIfAllBad(&r)
+	if h.end >= 0 {
+		d.add(cluster, body[i:h.end:h.end])
+		return d.several(cluster, body[h.end:])
 	}
-	return r.several(cluster, body[i:])
+	return d.several(cluster, body[i:])
 }
 
 // head is what the members of one top-level object say about it. Its values are slices of the body.
 type head struct {
 	kind, version string
 	hasItems      bool
-	found         Result // of the items
-	rest          []byte // of items, what could not be cut
-	end           int    // index behind the object; -1 where it is damaged
+	found         decoder // of the items
+	rest          []byte  // of items, what could not be cut
+	end           int     // index behind the object; -1 where it is damaged
 }
 
 func (h *head) list() bool {
@@ -72,40 +78,11 @@ func (h *head) list() bool {
 }
 
 // readHead walks over the object that begins at b[i]. Items of a repeated `items` are all taken: nothing may hide there.
-func readHead(cluster string, b []byte, i int) head {
-	h := head{end: -1}
-	i = space(b, i+1)
-	if i < len(b) && b[i] == '}' {
-		h.end = i + 1
-		return h
-	}
-	for {
-		i = space(b, i)
-		if i >= len(b) || b[i] != '"' {
-			return h
-		}
-		nameEnd := stringEnd(b, i)
-		if nameEnd < 0 {
-			return h
-		}
-		name := b[i+1 : nameEnd-1]
-		i = space(b, nameEnd)
-		if i >= len(b) || b[i] != ':' {
-			return h
-		}
-		if i = h.member(cluster, b, space(b, i+1), name); i < 0 {
-			return h
-		}
-		i = space(b, i)
-		if i >= len(b) || b[i] != ',' && b[i] != '}' {
-			return h
-		}
-		i++
-		if b[i-1] == '}' {
-			h.end = i
-			return h
-		}
-	}
+func (d *decoder) readHead(cluster string, b []byte, i int) (h head) {
+	h = head{end: -1, found: decoder{any: d.any, depth: d.depth, unpacked: d.unpacked}}
+	defer func() { d.unpacked = h.found.unpacked }()
+	h.end = cutObject(b, i, func(name []byte, at int) int { return h.member(cluster, b, at, name) })
+	return h
 }
 
 // member takes the value that begins at b[i] and gives the index behind it, -1 where it is damaged.
@@ -134,32 +111,42 @@ func (h *head) member(cluster string, b []byte, i int, name []byte) int {
 }
 
 // list adds the items of the list whose text is raw.
-func (r *Result) list(cluster string, raw []byte, h head) {
+func (d *decoder) list(cluster string, raw []byte, h head) {
 	if h.kind != "" && h.kind != "EventList" || h.version != "" && !strings.HasPrefix(h.version, listGroup) {
-		_ = r.bad(raw, fmt.Errorf("%w: a list with kind %.60q and apiVersion %.60q; wanted is an EventList of %sv1",
+		_ = d.bad(raw, fmt.Errorf("%w: a list with kind %.60q and apiVersion %.60q; wanted is an EventList of %sv1",
 			audit.ErrNotAudit, h.kind, h.version, listGroup))
 		return
 	}
-	if len(r.Events) == 0 {
-		r.Events = h.found.Events
-	} else {
-		r.Events = append(r.Events, h.found.Events...)
-	}
-	for _, x := range h.found.Rejects {
-		_ = r.bad(x.Raw, x.Err)
-	}
-	r.Omitted += h.found.Omitted
+	d.merge(&h.found)
 	if h.end < 0 {
 		if h.rest == nil {
 			h.rest = raw
 		}
-		_ = r.bad(h.rest, errCut)
+		_ = d.bad(h.rest, errCut)
+	}
+}
+
+// merge adds what another decoder found.
+func (d *decoder) merge(of *decoder) {
+	if len(d.Events) == 0 {
+		d.Events = of.Events
+	} else {
+		for i := range of.Events {
+			d.take(of.Events[i])
+		}
+	}
+	for _, x := range of.Rejects {
+		_ = d.bad(x.Raw, x.Err)
+	}
+	d.Omitted += of.Omitted
+	for reason, n := range of.Skipped {
+		d.skip(reason, n)
 	}
 }
 
 // items adds the elements of the array that begins at b[i]: each is parsed where it stands, and only one that is refused is cut out
 // first. The results are those of cutArray.
-func (r *Result) items(cluster string, b []byte, i int) (end int, rest []byte) {
+func (d *decoder) items(cluster string, b []byte, i int) (end int, rest []byte) {
 	i = space(b, i+1)
 	if i < len(b) && b[i] == ']' {
 		return i + 1, nil
@@ -167,14 +154,14 @@ func (r *Result) items(cluster string, b []byte, i int) (end int, rest []byte) {
 	for {
 		i = space(b, i)
 		if e, n, err := audit.ParsePrefix(cluster, b[i:min(len(b), i+audit.MaxEventBytes)]); err == nil && e.Kind != audit.KindFinding {
-			r.Events = append(r.Events, e)
+			d.take(e)
 			i += n
 		} else {
 			end := valueEnd(b, i)
 			if end < 0 {
 				return -1, b[min(i, len(b)):]
 			}
-			r.add(cluster, b[i:end:end])
+			d.add(cluster, b[i:end:end])
 			i = end
 		}
 		i = space(b, i)
@@ -188,65 +175,73 @@ func (r *Result) items(cluster string, b []byte, i int) (end int, rest []byte) {
 	}
 }
 
-func (r *Result) array(cluster string, body []byte, i int) (Result, error) {
-	var elements [][]byte
-	end, rest := cutArray(body, i, func(e []byte) { elements = append(elements, e) })
-	r.Events = slices.Grow(r.Events, len(elements))
-	for _, e := range elements {
-		r.add(cluster, e)
-	}
+func (d *decoder) array(cluster string, body []byte, i int) error {
+	end, rest := d.items(cluster, body, i)
 	if end < 0 {
-		_ = r.bad(rest, errCut)
-		return *r, errIfAllBad(r)
+		_ = d.bad(rest, errCut)
+		return d.errIfAllBad()
 	}
 	if space(body, end) < len(body) {
-		return r.several(cluster, body[end:])
+		return d.several(cluster, body[end:])
 	}
-	return *r, errIfAllBad(r)
+	return d.errIfAllBad()
 }
 
 // several decodes values that stand one after the other. A value begins at the latest where a line begins with a brace:
 // so a damaged line costs that line alone, and the work is linear in the body.
-func (r *Result) several(cluster string, b []byte) (Result, error) {
+func (d *decoder) several(cluster string, b []byte) error {
 	for len(b) > 0 {
 		chunk := b
 		if n := bytes.Index(b, []byte("\n{")); n >= 0 {
 			chunk = b[: n+1 : n+1]
 		}
 		b = b[len(chunk):]
-		r.chunk(cluster, chunk)
+		d.chunk(cluster, chunk)
 	}
-	return *r, errIfAllBad(r)
+	return d.errIfAllBad()
 }
 
-func (r *Result) chunk(cluster string, b []byte) {
+func (d *decoder) chunk(cluster string, b []byte) {
 	for {
 		i := space(b, 0)
 		if i == len(b) {
 			return
 		}
+		if d.any && b[i] != '{' && b[i] != '[' {
+			line, rest, _ := bytes.Cut(b[i:], []byte{'\n'})
+			d.odds(cluster, bytes.Trim(line, " \t\r"))
+			b = rest
+			continue
+		}
 		end := -1
-		if b[i] == '{' {
+		if b[i] == '{' || d.any {
 			end = valueEnd(b, i)
 		}
 		if end < 0 {
-			r.add(cluster, bytes.TrimSpace(b[i:])) // refused, with the place in its error
+			d.refuse(cluster, bytes.TrimSpace(b[i:])) // with the place in its error
 			return
 		}
 		raw := b[i:end:end]
-		if h := readHead(cluster, raw, 0); h.list() {
-			r.list(cluster, raw, h)
+		if raw[0] == '[' {
+			_, _ = d.items(cluster, raw, 0)
+		} else if h := d.readHead(cluster, raw, 0); h.list() {
+			d.list(cluster, raw, h)
 		} else {
-			r.add(cluster, raw)
+			d.add(cluster, raw)
 		}
 		b = b[end:]
 	}
 }
 
-// errIfAllBad is the first reason where all of a body was refused.
-func errIfAllBad(r *Result) error {
-	if len(r.Events) == 0 && len(r.Rejects) > 0 {
-		return r.Rejects[0].Err
+// refuse is add for what cannot be an event, since it does not end.
+func (d *decoder) refuse(cluster string, raw []byte) {
+	if d.any && d.depth > 0 {
+		_ = d.bad(raw, fmt.Errorf("%w: its JSON ends early", ErrTruncated))
+		return
 	}
-	return nil
+	_, err := parse(cluster, raw)
+	if err == nil {
+		err = errCut
+	}
+	_ = d.bad(raw, err)
 }

@@ -81,27 +81,37 @@ func valueEnd(b []byte, i int) int {
 	return -1
 }
 
-// cutArray calls f with each element of the array that begins at b[i] and gives the index behind it. Where the array is
-// damaged it gives -1 and, in rest, what could not be cut.
-func cutArray(b []byte, i int, f func(element []byte)) (end int, rest []byte) {
+// cutObject calls f with the name of each member of the object that begins at b[i], as it stands between its quotes, and with where its
+// value begins; f gives the index behind the value. cutObject gives the index behind the object, -1 where that is damaged.
+func cutObject(b []byte, i int, f func(name []byte, at int) int) int {
 	i = space(b, i+1)
-	if i < len(b) && b[i] == ']' {
-		return i + 1, nil
+	if i < len(b) && b[i] == '}' {
+		return i + 1
 	}
 	for {
 		i = space(b, i)
-		end := valueEnd(b, i)
-		if end < 0 {
-			return -1, b[min(i, len(b)):]
+		if i >= len(b) || b[i] != '"' {
+			return -1
 		}
-		f(b[i:end:end])
-		i = space(b, end)
-		if i >= len(b) || b[i] != ',' && b[i] != ']' {
-			return -1, b[min(i, len(b)):]
+		nameEnd := stringEnd(b, i)
+		if nameEnd < 0 {
+			return -1
 		}
-		if b[i] == ']' {
-			return i + 1, nil
+		name := b[i+1 : nameEnd-1]
+		i = space(b, nameEnd)
+		if i >= len(b) || b[i] != ':' {
+			return -1
+		}
+		if i = f(name, space(b, i+1)); i < 0 {
+			return -1
+		}
+		i = space(b, i)
+		if i >= len(b) || b[i] != ',' && b[i] != '}' {
+			return -1
 		}
 		i++
+		if b[i-1] == '}' {
+			return i
+		}
 	}
 }
