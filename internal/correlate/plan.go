@@ -89,11 +89,12 @@ func (o *occurrence) values(k rule.Key, yield func(string) bool) {
 		}
 	}
 	n := 0
-	for v := range match.Values(o.event, path) {
-		if n++; n > maxValues || !yield(short(v)) {
-			return
-		}
+	each := func(v string) bool { n++; return n <= maxValues && yield(short(v)) }
+	if k.Values != nil {
+		k.Values(o.event, path, each)
+		return
 	}
+	match.Values(o.event, path)(each)
 }
 
 // joined is what o has for the key as one text.

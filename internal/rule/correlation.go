@@ -50,6 +50,8 @@ type Key struct {
 	Name   string
 	Path   string            // for rules that Of does not name
 	ByRule map[string]string // rule id to path
+	// Values finds a path's values where the format has its own places for a field; nil: match.Values. Safe for concurrent use.
+	Values func(ev *audit.Event, path string, yield func(string) bool)
 }
 
 // For is the path of the key for one rule.

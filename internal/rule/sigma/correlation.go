@@ -216,10 +216,14 @@ func (l *loader) aliases(d *draft, c *rule.Correlation, n *yaml.Node) (map[strin
 }
 
 func (l *loader) key(name string, aliases map[string]map[string]string) rule.Key {
+	k := rule.Key{Name: name, Path: l.path(name)}
 	if by, ok := aliases[name]; ok {
-		return rule.Key{Name: name, Path: name, ByRule: by}
+		k.Path, k.ByRule = name, by
 	}
-	return rule.Key{Name: name, Path: l.path(name)}
+	if l.c.o.Generic {
+		k.Values = l.c.views.values
+	}
+	return k
 }
 
 // path is where a field's name is in the event.

@@ -128,3 +128,13 @@ func TestFilters(t *testing.T) {
 		t.Errorf("%v", out.Problems)
 	}
 }
+
+func TestGenericKeys(t *testing.T) {
+	rules := load(t, sigma.Options{Generic: true}, base+"title: C\ncorrelation: {type: event_count, rules: [a], group-by: [User], timespan: 5m, condition: {gte: 2}}")
+	k := rules[2].Correlation.GroupBy[0]
+	var got []string
+	k.Values(generic(t, `{"Event":{"EventData":{"user":["x"]}}}`), k.For("a"), func(v string) bool { got = append(got, v); return true })
+	if d := cmp.Diff([]string{"x"}, got); d != "" {
+		t.Error(d)
+	}
+}

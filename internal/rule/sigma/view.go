@@ -195,3 +195,8 @@ func (s *views) target(name string) *target {
 		s.of(ev.Raw).find(name, yield)
 	})
 }
+
+// values hands a field's texts to yield.
+func (s *views) values(ev *audit.Event, name string, yield func(string) bool) {
+	s.of(ev.Raw).find(name, func(v []byte) bool { return texts(v, yield) })
+}
