@@ -115,14 +115,20 @@ func (m *Matcher) classify(f int32, v []byte) int32 {
 		mm.rest -= min(mm.rest, 1)
 		return m.sets.intern(m.e.fields[f].c.classify(v, &m.s))
 	}
+	if set, ok := mm.again(v); ok {
+		return set
+	}
 	h := hashText(m.e.seed, v)
 	if set, ok := mm.find(h, v); ok {
 		return set
 	}
 	set := m.sets.intern(m.e.fields[f].c.classify(v, &m.s))
-	if mm.rest == 0 {
-		m.held += mm.add(h, v, set)
+	if mm.rest > 0 { // it has just been given up
+		m.held, mm.size = m.held-mm.size, 0
+		return set
 	}
+	grown := mm.add(h, v, set)
+	m.held, mm.size = m.held+grown, mm.size+grown
 	return set
 }
 

@@ -12,9 +12,9 @@ type state struct {
 }
 
 type edge struct {
-	key      uint64 // state and class; 0: free
-	next     int32
-	from, to uint32 // of accepts
+	key   uint64 // state and class; 0: free
+	next  int32
+	comes int32 // place in ends of what comes out true; 0: nothing
 }
 
 // diagram is the states that a Matcher has met. State 0 is the end: nothing is open.
@@ -26,13 +26,14 @@ type diagram struct {
 	states  []state
 	items   []item
 	accepts []int32
-	table   []int32 // hash table of states
-	edges   []edge  // hash table
-	n       int     // of edges
-	least   int     // bytes when it is begun
-	asked   uint64  // events since then
-	frozen  uint64  // events for which it stays as it is, because it filled up too fast
-	full    bool    // to be begun anew before the next event
+	ends    []uint32 // of parts of accepts
+	table   []int32  // hash table of states
+	edges   []edge   // hash table
+	n       int      // of edges
+	least   int      // bytes when it is begun
+	asked   uint64   // events since then
+	frozen  uint64   // events for which it stays as it is, because it filled up too fast
+	full    bool     // to be begun anew before the next event
 
 	open   []item  // scratch
 	closed []int32 // scratch
@@ -57,6 +58,7 @@ func newDiagram(e *Engine) *diagram {
 func (d *diagram) begin() {
 	d.nodes.reset()
 	d.states, d.items, d.accepts = append(d.states[:0], state{field: -1}), slices.Grow(d.items[:0], 16*len(d.first)), d.accepts[:0]
+	d.ends = append(d.ends[:0], 0)
 	d.table, d.edges, d.n = make([]int32, 1024), make([]edge, 1024), 0
 	d.full, d.asked, d.frozen = false, 0, 0
 	d.root = d.intern(d.first)
@@ -64,7 +66,7 @@ func (d *diagram) begin() {
 }
 
 func (d *diagram) bytes() int {
-	return d.nodes.bytes() + 12*len(d.states) + 8*len(d.items) + 4*(len(d.accepts)+len(d.table)) + 24*len(d.edges)
+	return d.nodes.bytes() + 12*len(d.states) + 8*len(d.items) + 4*(len(d.accepts)+len(d.table)) + 16*len(d.edges) + 4*len(d.ends)
 }
 
 func hashItems(l []item) uint64 {
@@ -122,10 +124,10 @@ func (d *diagram) step(s, class int32) (next int32, accepts []int32, ok bool) {
 	key, mask := edgeKey(s, class), uint64(len(d.edges)-1)
 	for i := edgeHash(key) & mask; d.edges[i].key != 0; i = (i + 1) & mask {
 		if e := &d.edges[i]; e.key == key {
-			if e.from == e.to {
+			if e.comes == 0 {
 				return e.next, nil, true
 			}
-			return e.next, d.accepts[e.from:e.to], true
+			return e.next, d.accepts[d.ends[e.comes-1]:d.ends[e.comes]], true
 		}
 	}
 	return 0, nil, false
@@ -135,7 +137,7 @@ func (d *diagram) step(s, class int32) (next int32, accepts []int32, ok bool) {
 func (d *diagram) learn(s, class int32, truth []uint32, gen uint32) (next int32, accepts []int32) {
 	st := d.states[s]
 	d.open = d.open[:0]
-	from := uint32(len(d.accepts))
+	from := len(d.accepts)
 	for _, it := range d.items[st.from:st.to] {
 		n := d.nodes.at(it.node)
 		if n.rank != st.field {
@@ -162,10 +164,14 @@ func (d *diagram) learn(s, class int32, truth []uint32, gen uint32) (next int32,
 		}
 	}
 	next = d.intern(d.open)
-	e := edge{edgeKey(s, class), next, from, uint32(len(d.accepts))}
+	e := edge{key: edgeKey(s, class), next: next}
+	if len(d.accepts) > from {
+		e.comes = int32(len(d.ends))
+		d.ends = append(d.ends, uint32(len(d.accepts)))
+	}
 	if d.n++; 2*d.n > len(d.edges) {
 		old := d.edges
-		d.edges = make([]edge, 4*len(old))
+		d.edges = make([]edge, 2*len(old))
 		for _, o := range old {
 			if o.key != 0 {
 				d.put(o)
@@ -173,7 +179,7 @@ func (d *diagram) learn(s, class int32, truth []uint32, gen uint32) (next int32,
 		}
 	}
 	d.put(e)
-	return next, d.accepts[e.from:e.to]
+	return next, d.accepts[from:]
 }
 
 func (d *diagram) put(e edge) {
@@ -250,6 +256,7 @@ func (m *Matcher) tidy() {
 func (m *Matcher) forget() {
 	for i := range m.memo {
 		m.memo[i].forget()
+		m.memo[i].size = 0
 	}
 	m.held = 0
 }

@@ -80,7 +80,9 @@ type memo struct {
 	text    []byte
 	lookups uint32
 	hits    uint32
-	rest    uint32 // lookups until it is tried again
+	rest    uint32    // lookups until it is tried again
+	last    memoEntry // what was found last: events come in runs
+	size    int       // bytes, as far as the matcher has counted them
 }
 
 type memoEntry struct {
@@ -92,9 +94,20 @@ type memoEntry struct {
 
 func hashText(seed maphash.Seed, v []byte) uint64 { return maphash.Bytes(seed, v) | 1 }
 
+// again gives the set of v if it is what was found last.
+func (m *memo) again(v []byte) (set int32, ok bool) {
+	l := &m.last
+	if l.hash == 0 || int(l.len) != len(v) || string(m.text[l.off:l.off+l.len]) != string(v) {
+		return 0, false
+	}
+	m.lookups++
+	m.hits++
+	return l.set, true
+}
+
 // find gives the set of v. want says that the caller may add it where it is not known.
 func (m *memo) find(h uint64, v []byte) (set int32, ok bool) {
-	if m.lookups++; m.lookups == memoWindow {
+	if m.lookups++; m.lookups >= memoWindow {
 		poor := m.hits*4 < m.lookups
 		m.lookups, m.hits = 0, 0
 		if poor {
@@ -111,6 +124,7 @@ func (m *memo) find(h uint64, v []byte) (set int32, ok bool) {
 		e := &m.table[i]
 		if e.hash == h && int(e.len) == len(v) && string(m.text[e.off:e.off+e.len]) == string(v) {
 			m.hits++
+			m.last = *e
 			return e.set, true
 		}
 	}
@@ -122,7 +136,7 @@ func (m *memo) add(h uint64, v []byte, set int32) int {
 	grown, full := 0, 2*m.n >= len(m.table)
 	switch {
 	case full && len(m.table) >= 2*memoEntries, len(m.text)+len(v) > memoText:
-		m.n, m.text = 0, m.text[:0]
+		m.n, m.text, m.last = 0, m.text[:0], memoEntry{}
 		clear(m.table)
 	case full:
 		grown = m.grow()
@@ -155,4 +169,4 @@ func (m *memo) put(e memoEntry) {
 	m.table[i] = e
 }
 
-func (m *memo) forget() { m.table, m.text, m.n = nil, nil, 0 }
+func (m *memo) forget() { m.table, m.text, m.n, m.last = nil, nil, 0, memoEntry{} }
