@@ -57,9 +57,9 @@ func (c *compiler) operand(t *term) (*operand, *syntaxError) {
 	}
 	o.name = name
 	if o.path == "" {
-		prefix := "falco:"
+		prefix := fieldPrefix
 		if c.read.upstream {
-			prefix = "falco-upstream:"
+			prefix = upstreamPrefix
 		}
 		o.field = &match.Field{Name: prefix + name, Values: o.get}
 	}

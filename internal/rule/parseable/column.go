@@ -47,6 +47,18 @@ func (l *loader) column0(n *yaml.Node, column string) bool {
 	return ok
 }
 
+// fieldPrefix begins the names of columns' computed fields.
+const fieldPrefix = "column "
+
+// Field gives the computed field of that name, `column user_extra_x`, and nil for other names. Safe for concurrent use.
+func Field(name string) *match.Field {
+	column, ok := strings.CutPrefix(name, fieldPrefix)
+	if !ok || column == "" {
+		return nil
+	}
+	return &match.Field{Name: name, Values: columnValues(column)}
+}
+
 // columnValues gives the values of a flattened name: the names of nested objects joined by underscores, which the names may hold
 // themselves, so every way to split it is followed. Elements of lists each count.
 func columnValues(column string) func(*audit.Event, func(string) bool) {

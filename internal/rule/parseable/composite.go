@@ -203,7 +203,7 @@ func compare(column, kind, op, value string, fold bool) (x match.Expr, known []s
 	pred := func(op match.Op, v string) *match.Pred {
 		p := &match.Pred{Op: op, Values: []string{v}, Fold: fold && op < match.Less}
 		if p.Path = header[column]; p.Path == "" {
-			p.Field = &match.Field{Name: "column " + column, Values: columnValues(column)}
+			p.Field = Field(fieldPrefix + column)
 		}
 		return p
 	}
