@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 	"whodunit/internal/config"
 	"whodunit/internal/correlate"
 	"whodunit/internal/detect"
+	"whodunit/internal/match"
 	"whodunit/internal/rule"
 	"whodunit/internal/rule/falco"
 	"whodunit/internal/rule/label"
@@ -97,7 +99,7 @@ type RuleOptions struct {
 // RuleFormats is every rule language, in the order in which they are asked whether a document is theirs. The first explains
 // documents that none claims.
 func RuleFormats(o RuleOptions) ([]rule.Format, error) {
-	n, err := native.New()
+	n, err := NativeFormat()
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +109,11 @@ func RuleFormats(o RuleOptions) ([]rule.Format, error) {
 	}
 	s := sigma.New(sigma.Options{Generic: o.Generic, WebsocketVerbs: !o.NoWebsocketVerbs, Placeholders: o.SigmaPlaceholders})
 	return []rule.Format{n, f, s, parseable.New(parseable.Options{Generic: o.Generic}), label.New(label.Options{Generic: o.Generic})}, nil
+}
+
+// NativeFormat is the native front end, which knows the other formats' computed fields: rules that were converted name them.
+func NativeFormat() (*native.Format, error) {
+	return native.NewWith(native.Options{Fields: func(name string) *match.Field { return cmp.Or(falco.Field(name), parseable.Field(name)) }})
 }
 
 // setRules takes over other places of rules. On an error those in force stay.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"whodunit/internal/rule/native"
+	"whodunit/internal/app"
 )
 
 func (c *cmdline) rulesConvertCmd() *cobra.Command {
@@ -25,7 +25,7 @@ Exit status: 0 all were converted, 1 some were not, 2 trouble.`,
 				return err
 			}
 			sayProblems(c.Err, problems)
-			format, err := native.New()
+			format, err := app.NativeFormat()
 			if err != nil {
 				return err
 			}
