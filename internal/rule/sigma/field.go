@@ -114,6 +114,19 @@ func rawTarget(name string, raw func(ev *audit.Event, yield func([]byte) bool)) 
 	}
 }
 
+// anyDepthPrefix begins the names of computed fields that look for a name at any depth.
+const anyDepthPrefix = "requestObject.**."
+
+// Field gives the computed field of that name, `requestObject.**.hostPath`, and nil for other names. Safe for concurrent use.
+func Field(name string) *match.Field {
+	path, ok := strings.CutPrefix(name, anyDepthPrefix)
+	first, rest, _ := strings.Cut(path, ".")
+	if !ok || first == "" {
+		return nil
+	}
+	return bodyTarget(path, first, rest).field
+}
+
 // bodyTarget is a name at any depth of the request's body, and a path from there. Its values are all that stands in it. A JSON Patch is
 // an array, which makes no difference.
 func bodyTarget(name, first, rest string) *target {
@@ -124,7 +137,7 @@ func bodyTarget(name, first, rest string) *target {
 		}
 		anyDepth(body, first, func(v []byte) bool { return reach(v, rest, false, yield) })
 	}
-	return &target{name: name, raw: raw, field: &match.Field{Name: "requestObject.**." + name, Values: func(ev *audit.Event, yield func(string) bool) {
+	return &target{name: name, raw: raw, field: &match.Field{Name: anyDepthPrefix + name, Values: func(ev *audit.Event, yield func(string) bool) {
 		more := true
 		raw(ev, func(v []byte) bool {
 			everyText(v, func(t string) bool { more = yield(t); return more })
