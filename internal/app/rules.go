@@ -113,7 +113,9 @@ func RuleFormats(o RuleOptions) ([]rule.Format, error) {
 
 // NativeFormat is the native front end, which knows the other formats' computed fields: rules that were converted name them.
 func NativeFormat() (*native.Format, error) {
-	return native.NewWith(native.Options{Fields: func(name string) *match.Field { return cmp.Or(falco.Field(name), sigma.Field(name), parseable.Field(name)) }})
+	return native.NewWith(native.Options{Fields: func(name string) *match.Field {
+		return cmp.Or(falco.Field(name), sigma.Field(name), parseable.Field(name))
+	}})
 }
 
 // setRules takes over other places of rules. On an error those in force stay.
