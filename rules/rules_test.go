@@ -106,6 +106,7 @@ func TestLargestObjects(t *testing.T) {
 		"suspicious-image":       {`"resource":"pods"`, `{"spec":{"containers":[%s]}}`, `{"image":"registry.example.test/app:%d"}`, `{"image":"xmrig"}`},
 		"dangerous-capabilities": {`"resource":"pods"`, `{"spec":{"containers":[%s]}}`, `{"securityContext":{"capabilities":{"add":["X%d"]}}}`, `{"securityContext":{"capabilities":{"add":["ALL"]}}}`},
 		"binding-anonymous":      {`"resource":"rolebindings","apiGroup":"rbac.authorization.k8s.io"`, `{"subjects":[%s]}`, `{"kind":"User","name":"u%d"}`, `{"name":"system:anonymous"}`},
+		"configmap-credentials":  {`"resource":"configmaps"`, `{"data":{%s}}`, `"k%d":"some value"`, `"z":"AKIAIOSFODNN7EXAMPLE"`},
 		"role-escalation-verbs":  {`"resource":"roles","apiGroup":"rbac.authorization.k8s.io"`, `{"rules":[%s]}`, `{"verbs":["get"],"resources":["r%d"]}`, `{"verbs":["bind"]}`},
 		"role-pod-exec":          {`"resource":"roles","apiGroup":"rbac.authorization.k8s.io"`, `{"rules":[%s]}`, `{"apiGroups":[""],"verbs":["get"],"resources":["r%d"]}`, `{"apiGroups":[""],"verbs":["get"],"resources":["pods/exec"]}`},
 		"wildcard-role":          {`"resource":"roles","apiGroup":"rbac.authorization.k8s.io"`, `{"rules":[%s]}`, `{"verbs":["get"],"resources":["r%d"]}`, `{"verbs":["*"]}`},
