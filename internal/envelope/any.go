@@ -30,10 +30,11 @@ func Any(cluster string, body []byte) (Result, error) {
 	return d.Result, err
 }
 
-// Plain reports whether Any would give the line as it is: a single event that needs nothing done to it.
+// Plain reports whether a line is a single event without a trace of a shipper. In a log that begins so, Any would give the lines as they
+// are.
 func Plain(line []byte) bool {
 	e, err := parse("x", line)
-	return err == nil && !odd(&e, false) && !named(&e)
+	return err == nil && !named(&e) && !bytes.Contains(e.Raw, []byte(`"@timestamp"`))
 }
 
 // fields are the members of an object that envelopes are known by.

@@ -7,28 +7,29 @@ import (
 	"fmt"
 	"io"
 
-	"whodunit/internal/audit"
 	"whodunit/internal/detect"
+	"whodunit/internal/envelope"
 	"whodunit/internal/source/lines"
 )
 
 const (
 	chunkBytes = 1 << 20
-	// maxDocument bounds a file that is one JSON document over several lines: it is read as a whole.
-	maxDocument = 1 << 30
+	// headBytes of a file say how it is laid out.
+	headBytes = 256 << 10
 	// showBytes of a bad line are kept to be shown.
 	showBytes = 200
 )
 
-// chunk is some whole lines of one file on their way through the pipeline. Its memory is used again.
+// chunk is some whole lines, or JSON values, of one file on their way through the pipeline. Its memory is used again.
 type chunk struct {
-	file     string
-	first    bool // of its file
-	document bool // data is one JSON document
-	data     []byte
-	long     bool  // data is the beginning of a line that is too long
-	skipped  int64 // bytes of it that are not in data
-	done     chan struct{}
+	file    string
+	first   bool   // of its file
+	wrapped bool   // most of the file is no plain events: envelopes are looked for first
+	values  []span // of data, where the file is not one value a line
+	data    []byte
+	long    bool  // data is the beginning of a line that is too long
+	skipped int64 // bytes of it that are not in data
+	done    chan struct{}
 
 	// What the worker found.
 	items  []item
@@ -45,7 +46,7 @@ func (c *chunk) reset() {
 	if cap(data) > 16*chunkBytes { // a line of extreme length leaves nothing behind
 		data = nil
 	}
-	*c = chunk{data: data, done: c.done, items: c.items[:0], hits: c.hits[:0]}
+	*c = chunk{data: data, done: c.done, values: c.values[:0], items: c.items[:0], hits: c.hits[:0]}
 }
 
 // counted tells how many bytes were read.
@@ -72,18 +73,56 @@ func (p *pipeline) read(ctx context.Context, in Input) error {
 		return fmt.Errorf("cannot read %s: %w", in.Name, err)
 	}
 	defer plain.Close() //nolint:errcheck // nothing was written
-	if err := p.cut(ctx, in.Name, plain); err != nil && ctx.Err() == nil {
+	head := make([]byte, headBytes)
+	n, err := io.ReadFull(plain, head)
+	head = head[:n]
+	rest := io.MultiReader(bytes.NewReader(head), plain) // an error comes again
+	how := form{name: in.Name, wrapped: !p.o.Generic && wrapped(head)}
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		rest = io.MultiReader(bytes.NewReader(head), failed{err})
+	}
+	cut := p.cut
+	if byValue(head) {
+		cut = p.cutValues
+	}
+	if err := cut(ctx, how, rest); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("cannot read %s: %w", in.Name, err)
 	}
 	return ctx.Err()
 }
 
+// form is what is known of a file.
+type form struct {
+	name    string
+	wrapped bool
+}
+
+// failed is a reader that has failed.
+type failed struct{ err error }
+
+func (f failed) Read([]byte) (int, error) { return 0, f.err }
+
+// wrapped reports whether a file holds something else than plain events, by its first lines.
+func wrapped(head []byte) bool {
+	const enough = 8
+	for n := 0; n < enough && len(head) > 0; {
+		line, rest, _ := bytes.Cut(head, []byte{'\n'})
+		if head = rest; len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if n++; envelope.Plain(line) {
+			return false
+		}
+	}
+	return true
+}
+
 // cut sends whole lines to the workers. What a line lacks at the end of a chunk is copied to the next.
-func (p *pipeline) cut(ctx context.Context, name string, r io.Reader) error {
+func (p *pipeline) cut(ctx context.Context, how form, r io.Reader) error {
 	var half []byte // the beginning of a line
 	first := true
 	for {
-		c, err := p.next(ctx, name)
+		c, err := p.next(ctx, how)
 		if err != nil {
 			return err
 		}
@@ -94,14 +133,6 @@ func (p *pipeline) cut(ctx context.Context, name string, r io.Reader) error {
 		if err != nil {
 			p.send(c)
 			return err
-		}
-		if first && isDocument(c.data, end) {
-			c.document = true
-			if c.data, err = rest(c.data, r); err != nil {
-				p.send(c)
-				return err
-			}
-			end = true
 		}
 		first = false
 		if !end {
@@ -129,10 +160,10 @@ func (p *pipeline) cut(ctx context.Context, name string, r io.Reader) error {
 }
 
 // next is an unused chunk.
-func (p *pipeline) next(ctx context.Context, name string) (*chunk, error) {
+func (p *pipeline) next(ctx context.Context, how form) (*chunk, error) {
 	select {
 	case c := <-p.free:
-		c.file = name
+		c.file, c.wrapped = how.name, how.wrapped
 		return c, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -193,36 +224,4 @@ func dropLine(r io.Reader, half []byte) (rest []byte, dropped int64, end bool, e
 			return half, dropped, false, err
 		}
 	}
-}
-
-// isDocument reports whether a file is one JSON document over several lines: its first value ends behind the first line.
-func isDocument(head []byte, whole bool) bool {
-	head = bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))
-	head = bytes.TrimLeft(head, " \t\r\n")
-	if len(head) == 0 || head[0] != '{' && head[0] != '[' {
-		return false
-	}
-	line, after, more := bytes.Cut(head, []byte{'\n'})
-	if !more {
-		return head[0] == '[' && whole
-	}
-	if audit.SkipValue(line, 0) >= 0 {
-		return false
-	}
-	// A torn line is followed by one that begins anew; a document's second line goes on within.
-	after = bytes.TrimLeft(after, " \t\r\n")
-	return len(after) == 0 || after[0] != '{' || head[0] == '['
-}
-
-// rest reads a document to its end.
-func rest(data []byte, r io.Reader) ([]byte, error) {
-	buf := bytes.NewBuffer(data)
-	n, err := buf.ReadFrom(io.LimitReader(r, maxDocument-int64(len(data))+1))
-	if err != nil {
-		return buf.Bytes(), err
-	}
-	if n+int64(len(data)) > maxDocument {
-		return nil, fmt.Errorf("a JSON document of more than %d bytes: write one event a line instead", maxDocument)
-	}
-	return buf.Bytes(), nil
 }

@@ -24,7 +24,7 @@ type Input struct {
 	Open func() (io.ReadCloser, error)
 }
 
-// Place is where an event stands: Line is from 1, 0 in a file that is one JSON document over several lines.
+// Place is where an event stands: Line is from 1. Events of one envelope have the line on which that begins.
 type Place struct {
 	File string
 	Line int64
@@ -188,9 +188,6 @@ func (p *pipeline) judge(stop func()) error {
 
 func (p *pipeline) item(j *detect.Judge, c *chunk, it *item, before int64) (Place, error) {
 	at := Place{File: c.file, Line: before + it.line}
-	if c.document {
-		at.Line = 0
-	}
 	if it.err != nil {
 		p.stats.Bad[reason(it.err)]++
 		p.o.Bad(at, it.raw, it.err)

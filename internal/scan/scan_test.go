@@ -155,9 +155,9 @@ func TestCompressed(t *testing.T) {
 func TestDocuments(t *testing.T) {
 	indented := "{\n  \"kind\": \"EventList\",\n  \"items\": [\n" + event(1, "delete") + ",\n" + event(2, "get") + "\n]}\n"
 	array := "[\n" + event(1, "delete") + ",\n" + event(2, "get") + "\n]\n"
-	for name, text := range map[string]string{"list": indented, "array": array} {
+	for name, text := range map[string]string{"d:1": indented, "d:2": array} {
 		got, stats, err := run(t, Options{Program: program(t, false, deletion)}, bytesInput("d", []byte(text)))
-		if got != "d deletion u1\n" || err != nil || stats.Events != 2 {
+		if got != name+" deletion u1\n" || err != nil || stats.Events != 2 {
 			t.Errorf("%s: %v %+v %q", name, err, stats, got)
 		}
 	}

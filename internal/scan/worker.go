@@ -14,18 +14,14 @@ import (
 type worker struct {
 	*detect.Worker
 	o *Options
-	// envelopes is how many of the last lines were no plain events: then envelopes are looked for first.
-	envelopes int
 }
 
 func (w *worker) chunk(c *chunk) {
-	if c.document {
-		c.full = 1
-		w.body(c, 0, bytes.TrimSpace(c.data))
-		return
+	for _, v := range c.values {
+		w.line(c, v.line, c.data[v.from:v.to])
 	}
-	if c.long {
-		return // all that it is about was said by the reader
+	if c.long || len(c.values) > 0 {
+		return // all that a long line is about was said by the reader
 	}
 	data := c.data
 	for len(data) > 0 {
@@ -40,27 +36,26 @@ func (w *worker) chunk(c *chunk) {
 			line = line[:n-1]
 		}
 		if len(line) > 0 {
-			w.line(c, line)
+			w.line(c, c.lines, line)
 		}
 	}
 }
 
-// line matches one line: nearly always a single event.
-func (w *worker) line(c *chunk, line []byte) {
+// line matches one line, or one value: nearly always a single event.
+func (w *worker) line(c *chunk, n int64, line []byte) {
 	if len(line) > w.o.MaxLine {
 		c.full++
-		c.bad(c.lines, line, ErrLong)
+		c.bad(n, line, ErrLong)
 		return
 	}
-	if w.envelopes < 8 {
+	if !c.wrapped {
 		ev, hits, err := w.MatchRaw(w.o.Cluster, line[:len(line):len(line)])
 		if err == nil {
 			c.full++
 			c.events++
 			if ev != nil {
-				w.hit(c, c.lines, ev, hits)
+				w.hit(c, n, ev, hits)
 			}
-			w.envelopes = 0
 			return
 		}
 	}
@@ -68,20 +63,20 @@ func (w *worker) line(c *chunk, line []byte) {
 		return
 	}
 	c.full++
-	if w.body(c, c.lines, line) {
-		w.envelopes = min(w.envelopes+1, 1<<20)
-	} else {
-		w.envelopes = 0
-	}
+	w.body(c, n, line)
 }
 
-// body takes a text that is no single plain event: an envelope, several values, or nothing of use. It reports whether there were events.
-func (w *worker) body(c *chunk, line int64, text []byte) bool {
+// body takes a text that is no single plain event: an envelope, several values, or nothing of use.
+func (w *worker) body(c *chunk, line int64, text []byte) {
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	if w.o.Generic {
-		return w.generic(c, line, text)
+		w.generic(c, line, text)
+		return
 	}
-	r, err := envelope.Line(w.o.Cluster, text)
+	r, err := envelope.Any(w.o.Cluster, text)
+	for reason, n := range r.Skipped {
+		c.skip(reason, n)
+	}
 	for i := range r.Events {
 		ev := &r.Events[i]
 		c.events++
@@ -98,19 +93,18 @@ func (w *worker) body(c *chunk, line int64, text []byte) bool {
 	if err != nil && len(r.Rejects) == 0 {
 		c.bad(line, text, err)
 	}
-	return len(r.Events) > 0
 }
 
 var errOmitted = errors.New("one of many bad parts of an envelope")
 
 // generic takes JSON objects that stand one after the other, and the elements of arrays of them.
-func (w *worker) generic(c *chunk, line int64, text []byte) (some bool) {
+func (w *worker) generic(c *chunk, line int64, text []byte) {
 	for len(text) > 0 {
 		end := audit.SkipValue(text, 0)
 		if end < 0 || text[0] != '{' && text[0] != '[' {
 			_, err := audit.Generic(w.o.Cluster, text)
 			c.bad(line, text, err)
-			return some
+			return
 		}
 		value := text[:end:end]
 		if text = bytes.TrimLeft(text[end:], " \t\r\n,"); value[0] == '[' {
@@ -119,26 +113,24 @@ func (w *worker) generic(c *chunk, line int64, text []byte) (some bool) {
 				continue
 			}
 			for el := range audit.Elements(value) {
-				some = w.object(c, line, el) || some
+				w.object(c, line, el)
 			}
 			continue
 		}
-		some = w.object(c, line, value) || some
+		w.object(c, line, value)
 	}
-	return some
 }
 
-func (w *worker) object(c *chunk, line int64, value []byte) bool {
+func (w *worker) object(c *chunk, line int64, value []byte) {
 	ev, hits, err := w.MatchRaw(w.o.Cluster, value)
 	if err != nil {
 		c.bad(line, value, err)
-		return false
+		return
 	}
 	c.events++
 	if ev != nil {
 		w.hit(c, line, ev, hits)
 	}
-	return true
 }
 
 // hit keeps what the judge is to see. ev and hits are the worker's, so they are copied; what ev refers to is the chunk's.
@@ -147,6 +139,13 @@ func (w *worker) hit(c *chunk, line int64, ev *audit.Event, hits []detect.Hit) {
 	from := len(c.hits)
 	c.hits = append(c.hits, hits...)
 	c.items = append(c.items, item{line: line, ev: &own, from: from, to: len(c.hits)})
+}
+
+func (c *chunk) skip(reason string, n int) {
+	if c.skips == nil {
+		c.skips = map[string]int64{}
+	}
+	c.skips[reason] += int64(n)
 }
 
 func (c *chunk) bad(line int64, raw []byte, err error) {
