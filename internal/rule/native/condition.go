@@ -29,6 +29,7 @@ type condition struct {
 	consts constants
 
 	once    sync.Once
+	fast    *fastProgram // in place of program, where the condition has one
 	program cel.Program
 	lists   ref.Val
 	err     error
@@ -259,6 +260,14 @@ func (c *condition) Match(ev *audit.Event) (bool, error) {
 	if c.err != nil {
 		return false, c.err
 	}
+	if c.fast != nil {
+		return c.fast.run(ev, &c.env.frames)
+	}
+	return c.matchCEL(ev)
+}
+
+// matchCEL asks CEL.
+func (c *condition) matchCEL(ev *audit.Event) (bool, error) {
 	out, _, err := c.program.Eval(&activation{ev: ev, types: c.env.types, lists: c.lists})
 	if err != nil {
 		return false, classify(err)
@@ -277,6 +286,13 @@ func (c *condition) plan() {
 		c.err = fmt.Errorf("%w: %s", rule.ErrEval, errs[0].text)
 		return
 	}
+	if c.fast = c.env.fastForm(checked.NativeRep().Expr(), c.consts); c.fast == nil {
+		c.planCEL(checked)
+	}
+}
+
+// planCEL makes CEL's program.
+func (c *condition) planCEL(checked *cel.Ast) {
 	p, err := c.env.cel.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(costs{}), cel.CostLimit(costLimit))
 	if err != nil {
 		c.err = fmt.Errorf("%w: %w", rule.ErrEval, err)

@@ -95,12 +95,13 @@ var variables = []variable{
 
 // environment is what every native rule is compiled in. Immutable, safe for concurrent use.
 type environment struct {
-	cel   *cel.Env
-	types *provider
-	names []string // known top-level names, for suggestions
-	field func(name string) *match.Field
-	quick *parser.Parser
-	roots sync.Pool // of *cel.Ast, see quickCheck
+	cel    *cel.Env
+	types  *provider
+	names  []string // known top-level names, for suggestions
+	field  func(name string) *match.Field
+	quick  *parser.Parser
+	roots  sync.Pool // of *cel.Ast, see quickCheck
+	frames sync.Pool // of *frame
 }
 
 // Limits of conditions, for both parsers.
@@ -108,6 +109,8 @@ const (
 	maxTextPoints = 64 << 10
 	maxDepth      = 200
 	maxNodes      = 20_000
+
+	maxRegexProgram = 10_000 // instructions
 )
 
 func newEnvironment(field func(name string) *match.Field) (*environment, error) {
@@ -119,7 +122,7 @@ func newEnvironment(field func(name string) *match.Field) (*environment, error) 
 		cel.CustomTypeProvider(p), cel.CustomTypeAdapter(p.Registry),
 		cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true), cel.DefaultUTCTimeZone(true),
 		cel.ParserExpressionSizeLimit(maxTextPoints), cel.ParserRecursionLimit(maxDepth), cel.ExpressionNodeLimit(maxNodes),
-		cel.RegexProgramSizeLimit(10_000),
+		cel.RegexProgramSizeLimit(maxRegexProgram),
 		ext.Strings(), ext.Sets(), ext.Lists(ext.ListsMaxRangeSize(10_000)), ext.Math(), ext.Bindings(), ext.TwoVarComprehensions(),
 	}
 	e := &environment{types: p, field: field}

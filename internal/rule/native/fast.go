@@ -1,0 +1,189 @@
+package native
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+
+	"whodunit/internal/audit"
+	"whodunit/internal/rule"
+)
+
+// A fast program is a condition as closures over an event's bytes: what CEL says of it, at a twentieth of the price. CEL is the meaning:
+// what has no fast form (see fastCompiler) runs there, and the property tests hold one against the other.
+type fastProgram struct {
+	root  term
+	slots int // variables
+}
+
+// term computes a part of a condition.
+type term func(f *frame) val
+
+// frame is one evaluation.
+type frame struct {
+	ev       *audit.Event
+	vars     []val
+	arena    []val // of gathered lists
+	budget   int   // work that is left, see spend
+	request  val   // kNone: not asked yet
+	response val
+	patch    patched
+}
+
+// patched is the last JSON Patch and its partial object: the rules that look at one event ask for it one after the other.
+type patched struct{ raw, body []byte }
+
+// fastBudget bounds one evaluation in steps of some 100 ns; like costLimit it is not lower because a rule that gives up can be evaded.
+const fastBudget = 1_000_000
+
+const keepPatch = 64 << 10 // bytes of one that is remembered
+
+var errCostText = "operation cancelled: actual cost limit exceeded"
+
+// spend takes the price of a look at n bytes; false: there is no more.
+func (f *frame) spend(n int) bool {
+	f.budget -= 1 + n>>8
+	return f.budget > 0
+}
+
+// run evaluates the program; frames are used again.
+func (p *fastProgram) run(ev *audit.Event, frames *sync.Pool) (bool, error) {
+	f, _ := frames.Get().(*frame)
+	if f == nil {
+		f = &frame{}
+	}
+	f.ev, f.budget = ev, fastBudget
+	f.request.k, f.response.k = kNone, kNone
+	if cap(f.vars) < p.slots {
+		f.vars = make([]val, p.slots)
+	}
+	f.vars = f.vars[:p.slots]
+	v := p.root(f)
+	spent := f.budget <= 0
+	f.ev, f.request, f.response = nil, val{}, val{}
+	clear(f.vars)
+	if clear(f.arena); cap(f.arena) > 1<<12 {
+		f.arena = nil
+	}
+	f.arena = f.arena[:0]
+	frames.Put(f)
+	switch {
+	case spent:
+		return false, fmt.Errorf("%w: %s", rule.ErrCost, errCostText)
+	case v.k == kBool:
+		return v.n == 1, nil
+	case v.k == kErr && v.n == whyMissing:
+		return false, fmt.Errorf("%w: no such key: %.100q", rule.ErrMissing, v.s)
+	case v.k == kErr:
+		return false, fmt.Errorf("%w: %s", reasons[v.n], v.s)
+	}
+	return false, fmt.Errorf("%w: it gives no bool", rule.ErrEval)
+}
+
+func (f *frame) requestObject() val {
+	if f.request.k == kNone {
+		f.request = fromJSON(f.body(f.ev.RequestObject))
+	}
+	return f.request
+}
+
+func (f *frame) responseObject() val {
+	if f.response.k == kNone {
+		f.response = fromJSON(f.ev.ResponseObject)
+	}
+	return f.response
+}
+
+// body is the function of this name, with a memory for JSON Patches.
+func (f *frame) body(raw []byte) []byte {
+	if len(raw) == 0 || raw[0] != '[' {
+		return raw
+	}
+	if len(raw) > keepPatch {
+		return body(raw)
+	}
+	if f.patch.body == nil || !bytes.Equal(raw, f.patch.raw) {
+		made := body(raw)
+		if f.patch.raw = append(f.patch.raw[:0], raw...); &made[0] == &raw[0] { // no patch: raw may be overwritten
+			made = f.patch.raw
+		}
+		f.patch.body = made
+	}
+	return f.patch.body
+}
+
+// get is the member of that name of v, as CEL's v.name.
+func (f *frame) get(v val, name string) val {
+	out, found := f.find(v, name)
+	switch {
+	case found, out.k == kErr:
+		return out
+	}
+	return missing(name)
+}
+
+// find is the member of that name of v; without one, or where v cannot have any, found is false. An error is out's.
+func (f *frame) find(v val, name string) (out val, found bool) {
+	switch v.k {
+	case kErr:
+		return v, false
+	case kObject:
+		if !f.spend(len(v.s)) {
+			return val{k: kErr, n: whyCost, s: errCostText}, false
+		}
+		if m := named(bytesOf(v.s), name); m != nil {
+			return fromJSON(m), true
+		}
+	case kArray, kList:
+		return val{k: kErr, s: "a list has no member of that name"}, false
+	}
+	return val{}, false
+}
+
+// each calls yield for what a comprehension ranges over: the elements of a list, the names of an object. It gives an error where v has
+// neither.
+func (f *frame) each(v val, yield func(val) bool) val {
+	more := func(n int) bool { return f.spend(n) }
+	switch v.k {
+	case kErr:
+		return v
+	case kList:
+		for _, el := range v.list {
+			if !more(0) || !yield(el) {
+				break
+			}
+		}
+		return val{}
+	case kArray:
+		eachElement(bytesOf(v.s), func(el []byte) bool { return more(len(el)) && yield(fromJSON(el)) })
+		return val{}
+	case kObject:
+		f.names(v, yield)
+		return val{}
+	case kString:
+		if v.s == "" { // CEL asks for the size first
+			return val{}
+		}
+	}
+	return val{k: kErr, s: "an iterable type is expected"}
+}
+
+// names yields each name of an object once.
+func (f *frame) names(v val, yield func(val) bool) {
+	seen := map[string]bool{}
+	eachMember(bytesOf(v.s), func(n, _ []byte) bool {
+		t, _ := audit.Text(n)
+		if seen[t] {
+			return true
+		}
+		seen[t] = true
+		return f.spend(len(n)) && yield(stringVal(t))
+	})
+}
+
+// gather makes a list of what fill appends to the frame's arena.
+func (f *frame) gather(fill func()) val {
+	from := len(f.arena)
+	fill()
+	return val{k: kList, list: f.arena[from:len(f.arena):len(f.arena)]}
+}

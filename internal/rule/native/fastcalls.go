@@ -1,0 +1,475 @@
+package native
+
+import (
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/traits"
+
+	"whodunit/internal/match"
+)
+
+func (k *fastCompiler) call(c ast.CallExpr) term {
+	fn, exprs := c.FunctionName(), c.Args()
+	if c.IsMemberFunction() {
+		exprs = append([]ast.Expr{c.Target()}, exprs...)
+	}
+	switch fn {
+	case operators.OptSelect:
+		return k.optSelect(exprs)
+	case operators.Index:
+		return k.index(exprs)
+	case "values", "exists", "present", "text", "field", "fold", "compares":
+		if n := k.eventCall(fn, exprs); n != nil || fn != "fold" {
+			return n
+		}
+	}
+	if n := k.withConstant(fn, exprs); n != nil {
+		return n
+	}
+	args := k.compileAll(exprs)
+	switch {
+	case args == nil:
+		return nil
+	case fn == operators.In && isEmptyLiteral(exprs[1]): // as CEL does, without a look at what might be in it
+		return always1(boolVal(false))
+	case fn == operators.Add && (k.isText(exprs[0]) || k.isText(exprs[1])):
+		return concat(args[0], args[1])
+	case fn == operators.LogicalAnd, fn == operators.LogicalOr:
+		return logical(args, fn == operators.LogicalAnd)
+	case fn == operators.Conditional && len(args) == 3:
+		return func(f *frame) val {
+			switch v := args[0](f); {
+			case v.isTrue():
+				return args[1](f)
+			case v.isFalse():
+				return args[2](f)
+			default:
+				return overload(v)
+			}
+		}
+	case fn == "or" && len(args) == 2, fn == "orValue" && len(args) == 2:
+		return orElse(args[0], args[1], fn == "orValue")
+	case len(args) == 1:
+		return unary(fn, args[0])
+	case len(args) == 2:
+		return binary(fn, args[0], args[1])
+	}
+	return nil
+}
+
+// isText reports whether e can be nothing but a text.
+func (k *fastCompiler) isText(e ast.Expr) bool {
+	if c := (deriver{consts: k.consts}).constant(e); c != nil {
+		return c.Type() == types.StringType
+	}
+	p := pathOf(e)
+	root, _, _ := strings.Cut(p, ".")
+	return headerTexts[p] != nil && k.lookup(root) == nil
+}
+
+// concat is the sum of two texts.
+func concat(a, b term) term {
+	return func(f *frame) val {
+		x := a(f)
+		if x.k != kString {
+			return overload(x)
+		}
+		y := b(f)
+		if y.k != kString {
+			return overload(y)
+		}
+		f.spend((len(x.s) + len(y.s)) << 3)
+		return stringVal(x.s + y.s)
+	}
+}
+
+// logical is && or ||: what decides wins over errors.
+func logical(args []term, and bool) term {
+	return func(f *frame) val {
+		out := boolVal(and)
+		for _, a := range args {
+			switch v := a(f); {
+			case v.k == kBool && (v.n == 1) != and:
+				return v
+			case v.k != kBool && out.k != kErr:
+				out = overload(v)
+			}
+		}
+		return out
+	}
+}
+
+func orElse(a, b term, value bool) term {
+	return func(f *frame) val {
+		v := a(f)
+		switch {
+		case v.k != kOptional:
+			return overload(v)
+		case len(v.list) == 0:
+			return b(f)
+		case value:
+			return v.list[0]
+		}
+		return v
+	}
+}
+
+func (k *fastCompiler) optSelect(exprs []ast.Expr) term {
+	if len(exprs) != 2 || exprs[1].Kind() != ast.LiteralKind {
+		return nil
+	}
+	name, ok := exprs[1].AsLiteral().(types.String)
+	operand := k.compile(exprs[0])
+	if !ok || operand == nil {
+		return nil
+	}
+	return func(f *frame) val { return f.optional(operand(f), string(name)) }
+}
+
+// index is x["name"] or x[0].
+func (k *fastCompiler) index(exprs []ast.Expr) term {
+	if len(exprs) != 2 || exprs[1].Kind() != ast.LiteralKind || optional(exprs[0]) && exprs[0].Kind() == ast.SelectKind {
+		return nil
+	}
+	operand := k.compile(exprs[0])
+	if operand == nil {
+		return nil
+	}
+	switch at := exprs[1].AsLiteral().(type) {
+	case types.String:
+		return func(f *frame) val {
+			if v := operand(f); v.k != kOptional {
+				return f.get(v, string(at))
+			}
+			return overload(val{})
+		}
+	case types.Int:
+		return func(f *frame) val { return f.at(operand(f), int(at)) }
+	}
+	return nil
+}
+
+// at is the element of a list at i.
+func (f *frame) at(v val, i int) val {
+	out, n := missing("index"), 0
+	switch v.k {
+	case kErr:
+		return v
+	case kOptional:
+		return overload(val{})
+	case kList:
+		if i >= 0 && i < len(v.list) {
+			return v.list[i]
+		}
+	case kArray:
+		f.spend(len(v.s))
+		eachElement(bytesOf(v.s), func(el []byte) bool {
+			if n++; n > i && i >= 0 {
+				out = fromJSON(el)
+				return false
+			}
+			return true
+		})
+	}
+	return out
+}
+
+// withConstant compiles calls whose last argument is a constant, which is made ready once; nil: there is no such form.
+func (k *fastCompiler) withConstant(fn string, exprs []ast.Expr) term {
+	if len(exprs) < 2 {
+		return nil
+	}
+	constants := make([][]string, len(exprs))
+	isList := false
+	for i, e := range exprs[1:] {
+		v := (deriver{consts: k.consts}).constant(e)
+		texts, ok := strs(v)
+		if fn == operators.In && isEmptyLiteral(e) {
+			ok = false
+		}
+		if !ok {
+			if fn == "matches" && len(exprs) == 2 {
+				return k.matchesOne(exprs)
+			}
+			return nil
+		}
+		constants[i+1] = texts
+		_, isList = v.(traits.Lister)
+	}
+	last := constants[len(constants)-1]
+	test := stringTest(fn, last, isList)
+	if fn == "replace" && len(exprs) == 3 && !isList && len(constants[1]) == 1 {
+		test = func(s string) val { return stringVal(strings.ReplaceAll(s, constants[1][0], last[0])) }
+	} else if len(exprs) != 2 {
+		return nil
+	}
+	if test == nil {
+		return nil
+	}
+	text := k.compile(exprs[0])
+	if text == nil {
+		return nil
+	}
+	in := fn == operators.In // of another type: not in it, where others have no such form
+	price := 1 + len(last)
+	return func(f *frame) val {
+		v := text(f)
+		switch {
+		case v.k == kString:
+			if f.budget -= price * (len(v.s) >> 8); !f.spend(price << 4) {
+				return val{k: kErr, n: whyCost, s: errCostText}
+			}
+			return test(v.s)
+		case in && v.k != kErr && v.k != kOptional:
+			return boolVal(false)
+		}
+		return overload(v)
+	}
+}
+
+// stringTest is a function of one text and of constants, nil if it is none.
+func stringTest(fn string, constants []string, isList bool) func(string) val {
+	one := ""
+	if len(constants) == 1 {
+		one = constants[0]
+	}
+	switch {
+	case fn == operators.In && isList:
+		if len(constants) <= 8 {
+			return func(s string) val { return boolVal(slices.Contains(constants, s)) }
+		}
+		set := make(map[string]bool, len(constants))
+		for _, c := range constants {
+			set[c] = true
+		}
+		return func(s string) val { return boolVal(set[s]) }
+	case fn == "glob":
+		return func(s string) val {
+			return boolVal(slices.ContainsFunc(constants, func(p string) bool { return match.MatchGlob(p, s) }))
+		}
+	case fn == "inCIDR" && !slices.ContainsFunc(constants, badNetwork):
+		return func(s string) val {
+			return boolVal(slices.ContainsFunc(constants, func(n string) bool { return match.InCIDR(s, n) }))
+		}
+	case isList:
+		return nil
+	}
+	switch fn {
+	case "startsWith":
+		return func(s string) val { return boolVal(strings.HasPrefix(s, one)) }
+	case "endsWith":
+		return func(s string) val { return boolVal(strings.HasSuffix(s, one)) }
+	case "contains":
+		return func(s string) val { return boolVal(strings.Contains(s, one)) }
+	case "split":
+		return func(s string) val { return stringList(strings.Split(s, one)) }
+	case "uriParam":
+		return func(s string) val { return stringList(uriParam(s, one)) }
+	case "matches":
+		if re := regexOf(one); re != nil {
+			return func(s string) val { return boolVal(re.MatchString(s)) }
+		}
+	}
+	return nil
+}
+
+// regexOf is the regular expression, nil where CEL refuses it.
+func regexOf(pattern string) *regexp.Regexp {
+	if n, err := types.RegexProgramSize(pattern); err != nil || n > maxRegexProgram {
+		return nil
+	}
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil
+	}
+	return re
+}
+
+// matchesOne is text.matches(p), where p ranges over constants.
+func (k *fastCompiler) matchesOne(exprs []ast.Expr) term {
+	if exprs[1].Kind() != ast.IdentKind {
+		return nil
+	}
+	v := k.lookup(exprs[1].AsIdent())
+	if v == nil || len(v.one) == 0 {
+		return nil
+	}
+	slot, compiled := v.slot, make(map[string]*regexp.Regexp, len(v.one))
+	for _, p := range v.one {
+		if compiled[p] = regexOf(p); compiled[p] == nil {
+			return nil
+		}
+	}
+	text := k.compile(exprs[0])
+	if text == nil {
+		return nil
+	}
+	return func(f *frame) val {
+		v := text(f)
+		if v.k != kString {
+			return overload(v)
+		}
+		if !f.spend(len(v.s) << 4) {
+			return val{k: kErr, n: whyCost, s: errCostText}
+		}
+		return boolVal(compiled[f.vars[slot].s].MatchString(v.s))
+	}
+}
+
+// lowered maps ASCII letters from lo on to those that are by apart.
+func lowered(s string, lo byte, by int) string {
+	change := !utf8.ValidString(s)
+	for i := 0; i < len(s) && !change; i++ {
+		change = s[i] >= lo && s[i] <= lo+25
+	}
+	if !change {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= rune(lo) && r <= rune(lo)+25 {
+			r += rune(by)
+		}
+		return r
+	}, s)
+}
+
+// textFunctions take one text.
+var textFunctions = map[string]func(string) val{
+	"lowerAscii": func(s string) val { return stringVal(lowered(s, 'A', 'a'-'A')) },
+	"upperAscii": func(s string) val { return stringVal(lowered(s, 'a', 'A'-'a')) },
+	"fold":       func(s string) val { return stringVal(match.Fold(s)) },
+	"cleanPath":  func(s string) val { return stringVal(path.Clean(s)) },
+	"isServiceAccount": func(s string) val {
+		ns, name := serviceAccount(types.String(s))
+		return boolVal(ns != "" && name != "")
+	},
+	"serviceAccountNamespace": func(s string) val { ns, _ := serviceAccount(types.String(s)); return stringVal(ns) },
+	"serviceAccountName":      func(s string) val { _, n := serviceAccount(types.String(s)); return stringVal(n) },
+	"isSystemUser":            func(s string) val { return boolVal(isSystemUser(s)) },
+	"isPublicIP":              func(s string) val { return boolVal(isPublicIP(s)) },
+	"imageRegistry":           func(s string) val { r, _ := splitImage(s); return stringVal(r) },
+	"imageRepository": func(s string) val {
+		r, p := splitImage(s)
+		return stringVal(strings.TrimPrefix(r+"/"+p, "/"))
+	},
+	"execCommand": func(s string) val { return stringVal(execCommand(s)) },
+}
+
+// valueFunctions take a value of any type but an error.
+var valueFunctions = map[string]func(*frame, val) val{
+	"size":       (*frame).size,
+	"podSpecs":   (*frame).podSpecs,
+	"containers": (*frame).containers,
+	"images":     (*frame).images,
+	"hostPaths":  (*frame).hostPaths,
+}
+
+func unary(fn string, arg term) term {
+	if fn == operators.LogicalNot {
+		return func(f *frame) val {
+			v := arg(f)
+			if v.k != kBool {
+				return overload(v)
+			}
+			return boolVal(v.n == 0)
+		}
+	}
+	if g := valueFunctions[fn]; g != nil {
+		return func(f *frame) val {
+			v := arg(f)
+			if v.k == kErr || v.k == kOptional {
+				return overload(v)
+			}
+			return g(f, v)
+		}
+	}
+	g := textFunctions[fn]
+	if g == nil {
+		return nil
+	}
+	return func(f *frame) val {
+		v := arg(f)
+		if v.k != kString {
+			return overload(v)
+		}
+		f.spend(len(v.s) << 3)
+		return g(v.s)
+	}
+}
+
+func binary(fn string, a, b term) term {
+	var g func(f *frame, a, b val) val
+	switch fn {
+	case operators.Equals:
+		g = func(_ *frame, a, b val) val { return equal(a, b) }
+	case operators.NotEquals:
+		g = func(_ *frame, a, b val) val {
+			v := equal(a, b)
+			if v.k == kBool {
+				v.n = 1 - v.n
+			}
+			return v
+		}
+	case operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals:
+		g = func(_ *frame, a, b val) val { return order(fn, a, b) }
+	case operators.In:
+		g = (*frame).in
+	default:
+		return nil
+	}
+	return func(f *frame) val {
+		x := a(f)
+		if x.k == kErr {
+			return x
+		}
+		y := b(f)
+		if y.k == kErr {
+			return y
+		}
+		f.spend(len(x.s) + len(y.s))
+		return g(f, x, y)
+	}
+}
+
+// in is CEL's operator of this name, of values that are no errors.
+func (f *frame) in(x, list val) val {
+	switch list.k {
+	case kObject:
+		if x.k == kOptional {
+			return overload(val{})
+		}
+		return boolVal(x.k == kString && named(bytesOf(list.s), x.s) != nil)
+	case kArray, kList:
+		out := boolVal(false)
+		if bad := f.each(list, func(el val) bool {
+			if equal(x, el).isTrue() {
+				out = boolVal(true)
+			}
+			return !out.isTrue()
+		}); bad.k == kErr {
+			return bad
+		}
+		return out
+	}
+	return overload(val{})
+}
+
+func (f *frame) size(v val) val {
+	n := int64(0)
+	switch v.k {
+	case kString:
+		n = int64(utf8.RuneCountInString(v.s))
+	case kArray, kList, kObject:
+		f.each(v, func(val) bool { n++; return true })
+	default:
+		return overload(v)
+	}
+	return intVal(n)
+}
