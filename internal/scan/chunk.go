@@ -67,12 +67,12 @@ func (p *pipeline) read(ctx context.Context, in Input) error {
 	if err != nil {
 		return fmt.Errorf("cannot read %s: %w", in.Name, err)
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	plain, _, err := lines.Decode(counted{f, func(n int64) { p.o.Progress(in.Name, n) }})
 	if err != nil {
 		return fmt.Errorf("cannot read %s: %w", in.Name, err)
 	}
-	defer plain.Close() //nolint:errcheck // nothing was written
+	defer plain.Close()
 	head := make([]byte, headBytes)
 	n, err := io.ReadFull(plain, head)
 	head = head[:n]
