@@ -123,7 +123,7 @@ func (env *environment) check(text string, c constants) (*cel.Ast, []compileErro
 // putConstants replaces params.x and lists.x.
 func (env *environment) putConstants(a *ast.AST, c constants) []compileError {
 	var errs []compileError
-	make := ast.NewExprFactory()
+	factory := ast.NewExprFactory()
 	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.CallKind {
 			if text := env.checkCall(e.AsCall(), c); text != "" {
@@ -154,11 +154,11 @@ func (env *environment) putConstants(a *ast.AST, c constants) []compileError {
 			}
 			errs = append(errs, compileError{at.Line(), at.Column() + 1, text, rule.Nearest(name, append(c.names(), env.names...))})
 		case e.AsSelect().IsTestOnly():
-			e.SetKindCase(make.NewLiteral(e.ID(), types.True))
+			e.SetKindCase(factory.NewLiteral(e.ID(), types.True))
 		case isList || value.Type() == types.ListType:
-			e.SetKindCase(make.NewSelect(e.ID(), make.NewIdent(root.ID(), listsVariable), name))
+			e.SetKindCase(factory.NewSelect(e.ID(), factory.NewIdent(root.ID(), listsVariable), name))
 		default:
-			e.SetKindCase(make.NewLiteral(e.ID(), value))
+			e.SetKindCase(factory.NewLiteral(e.ID(), value))
 		}
 	}))
 	return errs

@@ -110,6 +110,8 @@ func (d deriver) call(c ast.CallExpr) derived {
 	}
 	fn := c.FunctionName()
 	switch {
+	case fn == "text" && d.element == "" && !c.IsMemberFunction():
+		return d.text(args)
 	case members[fn] != c.IsMemberFunction() && fn != "matches":
 		return derived{}
 	case len(args) == 1:
@@ -118,6 +120,27 @@ func (d deriver) call(c ast.CallExpr) derived {
 		return d.compare(fn, args[0], args[1])
 	}
 	return derived{}
+}
+
+// text derives text("word") and text("wor", true).
+func (d deriver) text(args []ast.Expr) derived {
+	if len(args) < 2 || len(args) > 3 || pathOf(args[0]) != eventVariable {
+		return derived{}
+	}
+	word, ok := d.constant(args[1]).(types.String)
+	out := &match.Text{Word: match.Fold(string(word))}
+	if len(args) == 3 && ok {
+		var open types.Bool
+		open, ok = d.constant(args[2]).(types.Bool)
+		out.Open = bool(open)
+	}
+	switch {
+	case !ok:
+		return derived{}
+	case out.Word == "":
+		return always(match.Const(false))
+	}
+	return always(out)
 }
 
 // members are the functions that are written text.f(x).
@@ -185,7 +208,7 @@ func isFalse(e ast.Expr) bool { return e.Kind() == ast.LiteralKind && e.AsLitera
 // unary derives our own functions of one text.
 func (d deriver) unary(fn string, arg ast.Expr) derived {
 	s := d.subject(arg)
-	if s == nil || d.element != "" && s != d.list {
+	if s == nil || s.Fold || d.element != "" && s != d.list {
 		return derived{}
 	}
 	switch fn {
@@ -276,7 +299,7 @@ func (d deriver) namespace(fn string, e ast.Expr, v ref.Val) derived {
 	s := d.subject(e.AsCall().Args()[0])
 	constants, ok := strs(v)
 	_, isList := v.(traits.Lister)
-	if s == nil || s.strict || !ok || isList != (fn == operators.In) || fn != operators.In && fn != operators.Equals && fn != operators.NotEquals {
+	if s == nil || s.strict || s.Fold || !ok || isList != (fn == operators.In) || fn != operators.In && fn != operators.Equals && fn != operators.NotEquals {
 		return derived{}
 	}
 	var whole, prefixes []string
@@ -320,7 +343,9 @@ func (s *subject) compare(fn string, v ref.Val) derived {
 	ops := map[string]match.Op{operators.Equals: match.Equal, operators.In: match.Equal, operators.NotEquals: match.Equal, "startsWith": match.Prefix,
 		"endsWith": match.Suffix, "contains": match.Contains, "glob": match.Glob, "matches": match.Regex, "inCIDR": match.CIDR}
 	op, ok := ops[fn]
-	bad := op == match.CIDR && slices.ContainsFunc(constants, badNetwork) || op == match.Regex && slices.ContainsFunc(constants, badRegex)
+	// A folded text is held against constants as they are; match folds those, too.
+	folds := s.Fold && (op > match.Glob || slices.ContainsFunc(constants, func(c string) bool { return match.Fold(c) != c }))
+	bad := folds || op == match.CIDR && slices.ContainsFunc(constants, badNetwork) || op == match.Regex && slices.ContainsFunc(constants, badRegex)
 	switch {
 	case !ok || bad:
 		return derived{}

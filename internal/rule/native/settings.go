@@ -125,7 +125,7 @@ func readListFile(fsys fs.FS, p string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxListBytes+1))
 	if err == nil && len(b) > maxListBytes {
 		err = fmt.Errorf("%s is larger than %d bytes", p, maxListBytes)

@@ -19,7 +19,7 @@ type subject struct {
 }
 
 func (s *subject) with(op match.Op, values ...string) *match.Pred {
-	return &match.Pred{Path: s.Path, Field: s.Field, Op: op, Values: values}
+	return &match.Pred{Path: s.Path, Field: s.Field, Op: op, Values: values, Fold: s.Fold && op <= match.Glob && op != match.Exists}
 }
 
 func (d deriver) subject(e ast.Expr) *subject {
@@ -43,6 +43,12 @@ func (d deriver) subject(e ast.Expr) *subject {
 	switch fn := c.FunctionName(); {
 	case fn == "execCommand" && len(args) == 1 && pathOf(args[0]) == "requestURI":
 		return &subject{match.Pred{Field: commandText}, false}
+	case fn == "fold" && len(args) == 1 && !c.IsMemberFunction():
+		if s := d.subject(args[0]); s != nil {
+			folded := *s
+			folded.Fold = true
+			return &folded
+		}
 	case fn == operators.Index && pathOf(args[0]) == "annotations":
 		if k, ok := d.constant(args[1]).(types.String); ok && k != "" {
 			return &subject{match.Pred{Path: "annotations." + string(k)}, true}
@@ -50,7 +56,7 @@ func (d deriver) subject(e ast.Expr) *subject {
 	case fn == operators.Index && d.isURIParts(args[0]) && d.constant(args[1]) == types.IntZero:
 		return &subject{match.Pred{Field: uriPath}, false}
 	case fn == "lowerAscii" && c.IsMemberFunction() && len(args) == 0:
-		if s := d.subject(c.Target()); s != nil && !s.strict {
+		if s := d.subject(c.Target()); s != nil && !s.strict && !s.Fold {
 			return &subject{match.Pred{Field: s.lower()}, false}
 		}
 	}
