@@ -79,7 +79,7 @@ func BenchmarkSkipValue(b *testing.B) {
 		b.Run(fmt.Sprintf("%s/%dB", form, len(body)), func(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				end := 0
+				var end int
 				if form == "plain" {
 					end = skipBytes(body, 1, skipState{depth: 1})
 				} else {

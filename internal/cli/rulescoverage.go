@@ -104,12 +104,12 @@ func eachEvent(ctx context.Context, path string, f func(n int64, l lines.Line)) 
 	if err != nil {
 		return fmt.Errorf("cannot read events: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // nothing was written
+	defer file.Close()
 	in, _, err := lines.Decode(file)
 	if err != nil {
 		return fmt.Errorf("cannot read %s: %w", path, err)
 	}
-	defer in.Close() //nolint:errcheck // nothing was written
+	defer in.Close()
 	r := lines.NewReader(in, audit.MaxEventBytes, 0)
 	for n := int64(1); ; n++ {
 		l, err := r.Next()

@@ -66,7 +66,7 @@ Exit status: 0 no finding at or above --fail-on, 1 some, 2 trouble: a file that 
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "say nothing but findings and trouble")
 	fl.IntVar(&f.workers, "workers", 0, "processors to use (default all)")
 	fl.IntVar(&f.maxLine, "max-line-bytes", scan.DefaultMaxLine, "longer lines are counted, not read")
-	for name, known := range map[string][]string{"falco-matching": {"all", "first"}, "input": {"audit", "generic"}, "fail-on": append(words, "none"), "min-severity": words} {
+	for name, known := range map[string][]string{"falco-matching": {"all", "first"}, "input": {"audit", "generic"}, "fail-on": slices.Concat(words, []string{"none"}), "min-severity": words} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(known, cobra.ShellCompDirectiveNoFileComp))
 		oneOf(cmd, name, known)
 	}

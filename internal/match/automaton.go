@@ -195,8 +195,3 @@ func (a *automaton) next(n int32, b []byte, i int) (int32, int) {
 	}
 	return -1, i
 }
-
-// bytes is about what the automaton takes of memory.
-func (a *automaton) bytes() int {
-	return 4*len(a.rows) + 8*len(a.edges) + 4*(len(a.first)+len(a.fail)+len(a.out)+len(a.more)+len(a.lens)) + len(a.hit)
-}

@@ -253,15 +253,6 @@ func (c *classifier) addOrder(op Op, s string, preds []int32) {
 	}
 }
 
-// bytes is about what the classifier takes of memory.
-func (c *classifier) bytes() int {
-	n := 64*(len(c.equal)+len(c.folded)) + 160*len(c.checks)
-	if c.lits != nil {
-		n += c.lits.bytes() + 32*len(c.uses)
-	}
-	return n
-}
-
 // marks notes numbers once each. The zero value wants room by fit.
 type marks struct {
 	gen  uint32

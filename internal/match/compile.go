@@ -241,10 +241,10 @@ func appendPredKey(b []byte, f *field, p *Pred) []byte {
 	return b
 }
 
-func (c *compiler) field(key string, make func() *field) *field {
+func (c *compiler) field(key string, create func() *field) *field {
 	f, ok := c.fields[key]
 	if !ok {
-		f = make()
+		f = create()
 		c.fields[key] = f
 		c.order = append(c.order, f)
 	}

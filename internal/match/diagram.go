@@ -35,8 +35,7 @@ type diagram struct {
 	frozen  uint64   // events for which it stays as it is, because it filled up too fast
 	full    bool     // to be begun anew before the next event
 
-	open   []item  // scratch
-	closed []int32 // scratch
+	open []item // scratch
 }
 
 func newDiagram(e *Engine) *diagram {

@@ -242,7 +242,7 @@ func BenchmarkCompile20000(b *testing.B) {
 // Rules without a condition that is cheap: a thousand patterns on texts that differ from event to event, a thousand words anywhere.
 func BenchmarkPatterns(b *testing.B) {
 	lines := recordedLines(b, "apiserver-1.36.log.zst", 4)
-	for name, make := range map[string]func(i int) Expr{
+	for name, create := range map[string]func(i int) Expr{
 		"regexes": func(i int) Expr {
 			return p("requestURI", Regex, fmt.Sprintf(`^/api/.*/(pods|nodes)/x%d[a-z]+/exec\?`, i))
 		},
@@ -259,7 +259,7 @@ func BenchmarkPatterns(b *testing.B) {
 		}
 		exprs := []Expr{}
 		for i := range n {
-			exprs = append(exprs, make(i))
+			exprs = append(exprs, create(i))
 		}
 		b.Run(fmt.Sprintf("%d%s", n, name), func(b *testing.B) { scanBench(b, mustEngine(b, exprs).Matcher(), lines, true) })
 	}

@@ -42,11 +42,11 @@ var opNames = [...]string{"exists", "==", "contains", "startsWith", "endsWith", 
 // bare reports whether the operator takes no constants and asks for the path alone.
 func (op Op) bare() bool { return op == Exists || op == Present }
 
-func (o Op) String() string {
-	if int(o) < len(opNames) {
-		return opNames[o]
+func (op Op) String() string {
+	if int(op) < len(opNames) {
+		return opNames[op]
 	}
-	return "op" + strconv.Itoa(int(o))
+	return "op" + strconv.Itoa(int(op))
 }
 
 // Expr is a boolean expression: And, Or, Not, Const, *Pred, *Text or *Func. Expressions are immutable once built and safe for

@@ -137,12 +137,7 @@ func (d *document) walk(v *view, start int) (int, error) {
 			return i, atEnd(b, i)
 		}
 		i = skipSpace(b, i+1)
-		end := -1
-		if i < len(b) && b[i] == '"' {
-			end = audit.SkipString(b, i)
-		} else {
-			end = audit.SkipValue(b, i)
-		}
+		end := audit.SkipValue(b, i)
 		if end < 0 || !begins[b[i]] {
 			return i, atEnd(b, i)
 		}

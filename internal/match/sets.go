@@ -1,6 +1,7 @@
 package match
 
 import (
+	"bytes"
 	"hash/maphash"
 	"slices"
 )
@@ -97,7 +98,7 @@ func hashText(seed maphash.Seed, v []byte) uint64 { return maphash.Bytes(seed, v
 // again gives the set of v if it is what was found last.
 func (m *memo) again(v []byte) (set int32, ok bool) {
 	l := &m.last
-	if l.hash == 0 || int(l.len) != len(v) || string(m.text[l.off:l.off+l.len]) != string(v) {
+	if l.hash == 0 || int(l.len) != len(v) || !bytes.Equal(m.text[l.off:l.off+l.len], v) {
 		return 0, false
 	}
 	m.lookups++
@@ -122,7 +123,7 @@ func (m *memo) find(h uint64, v []byte) (set int32, ok bool) {
 	mask := uint64(len(m.table) - 1)
 	for i := h >> 7 & mask; m.table[i].hash != 0; i = (i + 1) & mask {
 		e := &m.table[i]
-		if e.hash == h && int(e.len) == len(v) && string(m.text[e.off:e.off+e.len]) == string(v) {
+		if e.hash == h && int(e.len) == len(v) && bytes.Equal(m.text[e.off:e.off+e.len], v) {
 			m.hits++
 			m.last = *e
 			return e.set, true

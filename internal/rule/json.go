@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,7 +85,7 @@ func (j *jsonReader) value(depth int) (*yaml.Node, error) {
 		n.Kind, n.Tag, n.Value, n.Style = yaml.ScalarNode, "!!str", t, yaml.DoubleQuotedStyle
 	case json.Number:
 		n.Kind, n.Tag, n.Value = yaml.ScalarNode, "!!int", t.String()
-		if bytes.ContainsAny([]byte(n.Value), ".eE") {
+		if strings.ContainsAny(n.Value, ".eE") {
 			n.Tag = "!!float"
 		}
 	case bool:

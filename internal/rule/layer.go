@@ -118,7 +118,7 @@ func readLimited(fsys fs.FS, p string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		return nil, nil
 	}

@@ -191,7 +191,7 @@ func (p *pipeline) item(j *detect.Judge, c *chunk, it *item, before int64) (Plac
 	if it.err != nil {
 		p.stats.Bad[reason(it.err)]++
 		p.o.Bad(at, it.raw, it.err)
-		return at, nil
+		return at, nil //nolint:nilerr // what is wrong with a line is no error of the run
 	}
 	return at, p.results(j.Add(it.ev, c.hits[it.from:it.to]), at)
 }

@@ -123,10 +123,10 @@ func (p *parser) atom() match.Expr {
 	p.space()
 	op := p.op()
 	p.space()
-	kind, value := "numeric", ""
-	if p.i < len(p.s) && p.s[p.i] == '"' {
+	kind, value := "numeric", p.digits()
+	if value == "" && p.i < len(p.s) && p.s[p.i] == '"' {
 		kind, value = "string", p.text()
-	} else if value = p.digits(); value == "" {
+	} else if value == "" {
 		p.fail("a text in double quotes or digits are expected, not %.20q", p.s[p.i:])
 	}
 	x, known, err := compare(column, kind, op, value, false)

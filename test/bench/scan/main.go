@@ -41,11 +41,11 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "work here instead of in a temporary folder")
 	flag.Int64Var(&o.size, "size", 1<<29, "bytes of events to scan")
 	flag.IntVar(&o.runs, "runs", 3, "how often each is measured; the median counts")
-	make := flag.String("make", "", "only write the events to this file: what a child of this program does, so that its own memory, which the kernel counts to its children, stays small")
+	write := flag.String("make", "", "only write the events to this file: what a child of this program does, so that its own memory, which the kernel counts to its children, stays small")
 	hostile := flag.Bool("hostile", false, "with -make: of the hostile kind")
 	flag.Parse()
-	if *make != "" {
-		if _, err := expand(o.corpus, *make, o.size, *hostile); err != nil {
+	if *write != "" {
+		if _, err := expand(o.corpus, *write, o.size, *hostile); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
