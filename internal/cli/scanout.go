@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -261,7 +262,7 @@ func (s *sarifFindings) write(r *detect.Result, at scan.Place) error {
 	res := sarifResult{RuleID: r.Rule.ID, RuleIndex: i, Level: sarifLevel(r.Rule.Severity), Message: sarifText{r.Message}, Prints: map[string]string{"identity/v1": r.Identity.String()},
 		Props: map[string]any{"auditID": r.Event.AuditID, "user": r.Event.User.Username, "cluster": r.Event.Cluster, "time": stamp(r.Event.Micros())}}
 	var l sarifLocation
-	if l.Physical.Artifact.URI = filepath.ToSlash(at.File); at.File == "-" {
+	if l.Physical.Artifact.URI = (&url.URL{Path: filepath.ToSlash(at.File)}).String(); at.File == "-" {
 		l.Physical.Artifact.URI = "stdin"
 	}
 	if at.Line > 0 {

@@ -149,7 +149,7 @@ func (l *Log) Close() error {
 // label bounds the label's values to the set in source.Rejected.
 func label(reason string) string {
 	switch reason {
-	case "syntax", "not_audit", "too_large", "envelope":
+	case "syntax", "not_audit", "too_large", "too_many", "truncated", "envelope":
 		return reason
 	}
 	return "other"

@@ -105,16 +105,17 @@ func (f failed) Read([]byte) (int, error) { return 0, f.err }
 // wrapped reports whether a file holds something else than plain events, by its first lines.
 func wrapped(head []byte) bool {
 	const enough = 8
-	for n := 0; n < enough && len(head) > 0; {
-		line, rest, _ := bytes.Cut(head, []byte{'\n'})
-		if head = rest; len(bytes.TrimSpace(line)) == 0 {
+	n := 0
+	for whole := len(head) < headBytes; n < enough && len(head) > 0; {
+		line, rest, ended := bytes.Cut(head, []byte{'\n'})
+		if head = rest; len(bytes.TrimSpace(line)) == 0 || !ended && !whole {
 			continue
 		}
 		if n++; envelope.Plain(line) {
 			return false
 		}
 	}
-	return true
+	return n > 0
 }
 
 // cut sends whole lines to the workers. What a line lacks at the end of a chunk is copied to the next.

@@ -23,7 +23,7 @@ type Reject func(r Rejected)
 // Rejected is input that could not be understood, with the reason in words and as a metric label.
 type Rejected struct {
 	Origin audit.Origin
-	Reason string // short, of a fixed set: "syntax", "not_audit", "too_large", "envelope"
+	Reason string // short, of a fixed set: "syntax", "not_audit", "too_large", "too_many", "truncated", "envelope"
 	Err    error
 	Bytes  []byte // the input, or its first 64 KiB
 	Size   int64  // the whole input's size
