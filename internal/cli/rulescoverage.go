@@ -78,7 +78,7 @@ func (c *cmdline) arrivals(ctx context.Context, paths []string) (*coverage.Arriv
 	for _, p := range paths {
 		if err := eachEvent(ctx, p, func(n int64, l lines.Line) {
 			bar.add(p, l.Size+1)
-			r, err := envelope.Line("", l.Bytes)
+			r, err := envelope.Any("", l.Bytes)
 			if err != nil && len(l.Bytes) > 0 {
 				bad.add(p, n, err)
 			}
