@@ -57,11 +57,25 @@ func (f *frame) images(v val) val {
 	containers := f.containers(v)
 	return f.gather(func() {
 		from := len(f.arena)
+		var seen map[string]bool // of many, as looking through all for each would take the square of their number
 		for _, c := range containers.list {
-			if s, ok := f.below(c, "image"); ok && s.k == kString && s.s != "" && f.spend((len(f.arena)-from)<<6) &&
-				!slices.ContainsFunc(f.arena[from:], func(o val) bool { return o.s == s.s }) {
-				f.arena = append(f.arena, s)
+			s, ok := f.below(c, "image")
+			if !ok || s.k != kString || s.s == "" || !f.spend(len(s.s)) {
+				continue
 			}
+			if seen == nil && len(f.arena)-from >= 32 {
+				seen = make(map[string]bool, len(containers.list))
+				for _, o := range f.arena[from:] {
+					seen[o.s] = true
+				}
+			}
+			if seen[s.s] || seen == nil && slices.ContainsFunc(f.arena[from:], func(o val) bool { return o.s == s.s }) {
+				continue
+			}
+			if seen != nil {
+				seen[s.s] = true
+			}
+			f.arena = append(f.arena, s)
 		}
 	})
 }
