@@ -3,6 +3,8 @@ package envelope
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
 	"unsafe"
 
 	"whodunit/internal/audit"
@@ -16,7 +18,7 @@ import (
 // Who may write into a stream can write events into it: give Any nothing but streams of audit events.
 func Any(cluster string, body []byte) (Result, error) {
 	d := decoder{any: true}
-	if len(body) <= audit.MaxEventBytes && len(body) > 0 && body[0] == '{' {
+	if len(body) <= audit.MaxEventBytes && bare(body) {
 		if e, err := parse(cluster, body); err == nil {
 			d.take(e)
 			return d.Result, nil
@@ -34,7 +36,7 @@ func Any(cluster string, body []byte) (Result, error) {
 // are.
 func Plain(line []byte) bool {
 	e, err := parse("x", line)
-	return err == nil && !named(&e) && !bytes.Contains(e.Raw, []byte(`"@timestamp"`))
+	return err == nil && !touched(e.Raw)
 }
 
 // fields are the members of an object that envelopes are known by.
@@ -42,10 +44,10 @@ type fields map[string][]byte
 
 // knownFields are the names that open looks at.
 var knownFields = map[string]bool{
-	"records": true, "Records": true, "properties": true, "category": true, "Category": true, "resourceId": true, "ResourceId": true, "_ResourceId": true, "log_s": true, // Azure
-	"awslogs": true, "logEvents": true, "messageType": true, "logGroup": true, "logStream": true, "events": true, "kinesis": true, "data": true, "logStreamName": true, "Sns": true, "Message": true, "body": true, // AWS
+	"records": true, "Records": true, "properties": true, "category": true, "Category": true, "resourceId": true, "ResourceId": true, "_ResourceId": true, "log_s": true, "AuditId": true, // Azure
+	"awslogs": true, "logEvents": true, "messageType": true, "logGroup": true, "logStream": true, "events": true, "kinesis": true, "data": true, "logStreamName": true, "Data": true, "Sns": true, "Message": true, "body": true, // AWS
 	"protoPayload": true, "logName": true, "resource": true, "insertId": true, "receivedMessages": true, "entries": true, "textPayload": true, "jsonPayload": true, // Google
-	"hits": true, "_source": true, "responses": true, "docs": true, "kubernetes": true, "kubernetes.audit": true, "orchestrator": true, "@timestamp": true, "event": true, // Elasticsearch
+	"hits": true, "_source": true, "responses": true, "docs": true, "kubernetes": true, "kubernetes.audit": true, "orchestrator": true, "@timestamp": true, "event": true, "user": true, "source": true, "user_agent": true, // Elasticsearch
 	"message": true, "log": true, "log_processed": true, "payload": true, "original": true, "cluster": true, "cluster_name": true,
 }
 
@@ -63,7 +65,8 @@ func (f fields) text(names ...string) string {
 // is reports whether a member is there and begins as c does: '{', '[' or '"'.
 func (f fields) is(name string, c byte) bool { return len(f[name]) > 0 && f[name][0] == c }
 
-// read takes the known members out of an object. Of duplicates the last counts, as in every decoder. false: it is damaged.
+// read takes the known members out of an object. Of duplicates the last counts, as in every decoder. false: it is damaged; then the last
+// may be a list or an object that breaks off.
 func read(raw []byte) (fields, bool) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return nil, false
@@ -71,15 +74,16 @@ func read(raw []byte) (fields, bool) {
 	f := fields{}
 	end := cutObject(raw, 0, func(name []byte, at int) int {
 		end := valueEnd(raw, at)
-		if end < 0 {
-			return -1
-		}
 		if bytes.IndexByte(name, '\\') >= 0 {
 			t, _ := audit.Text([]byte(`"` + string(name) + `"`))
 			name = []byte(t)
 		}
-		if knownFields[string(name)] {
+		switch {
+		case !knownFields[string(name)]:
+		case end >= 0:
 			f[string(name)] = raw[at:end:end]
+		case at < len(raw) && (raw[at] == '[' || raw[at] == '{' && string(name) == "hits"):
+			f[string(name)] = raw[at:]
 		}
 		return end
 	})
@@ -89,7 +93,7 @@ func read(raw []byte) (fields, bool) {
 // open takes the events out of an object that is none itself. false: it has no form that is known.
 func (d *decoder) open(cluster string, raw []byte) bool {
 	f, ok := read(raw)
-	if !ok {
+	if !ok && !f.listed() {
 		return false
 	}
 	if d.depth >= maxNest {
@@ -102,10 +106,16 @@ func (d *decoder) open(cluster string, raw []byte) bool {
 		return true
 	}
 	switch {
-	case f.is("protoPayload", '{'), f["logName"] != nil && f["insertId"] != nil:
+	case f.is("protoPayload", '{'):
 		d.logEntry(cluster, raw, f)
+	case f["logName"] != nil && f["insertId"] != nil:
+		if !f.is("jsonPayload", '{') && !f.is("textPayload", '"') || !d.inner(cluster, raw, f) {
+			d.skip(SkipService, 1)
+		}
 	case f["properties"] != nil && (f.text("category", "Category") != "" || f.text("resourceId", "ResourceId") != ""), f["log_s"] != nil:
 		d.azure(cluster, raw, f)
+	case f["AuditId"] != nil:
+		d.columns(cluster, raw, f)
 	case f.is("_source", '{'):
 		d.document(cluster, f["_source"])
 	case f.is("hits", '{'):
@@ -113,15 +123,25 @@ func (d *decoder) open(cluster string, raw []byte) bool {
 	case d.elastic(cluster, f):
 	case f.is("data", '"'):
 		d.base64(cluster, raw, f["data"])
+	case f.is("Data", '"'):
+		d.base64(cluster, raw, f["Data"])
 	default:
 		return d.inner(cluster, raw, f)
 	}
 	return true
 }
 
+// lists are the names of lists of envelopes.
+var lists = []string{"records", "Records", "entries", "receivedMessages", "hits", "responses", "docs"}
+
+// listed reports whether the object is known by a list, of which the beginning is of use too.
+func (f fields) listed() bool {
+	return f.is("hits", '{') || f.is("logEvents", '[') || f.is("events", '[') || slices.ContainsFunc(lists, func(name string) bool { return f.is(name, '[') })
+}
+
 // list opens what is a list of envelopes.
 func (f fields) list(d *decoder, cluster string) bool {
-	for _, name := range []string{"records", "Records", "entries", "receivedMessages", "hits", "responses", "docs"} {
+	for _, name := range lists {
 		if f.is(name, '[') {
 			d.elements(cluster, f[name])
 			return true
@@ -138,8 +158,8 @@ func (d *decoder) elements(cluster string, list []byte) {
 
 // inner looks for an event in the members in which shippers keep a log line: as a string, or parsed.
 func (d *decoder) inner(cluster string, raw []byte, f fields) bool {
-	cluster = first(cluster, f.text("cluster", "cluster_name"))
-	for _, name := range []string{"log_processed", "kinesis", "Sns", "message", "Message", "log", "payload", "body", "event", "original"} {
+	cluster = named(cluster, f.text("cluster", "cluster_name"))
+	for _, name := range []string{"log_processed", "kinesis", "Sns", "message", "Message", "log", "payload", "body", "event", "original", "jsonPayload", "textPayload"} {
 		switch {
 		case f.is(name, '{'):
 			before := len(d.Events)
@@ -163,7 +183,7 @@ func (d *decoder) target(cluster string, raw []byte) bool {
 	found := false
 	cutObject(raw, 0, func(name []byte, at int) int {
 		end := valueEnd(raw, at)
-		if end < 0 || found || raw[at] != '{' || !bytes.Contains(raw[at:end], []byte(`"`+listGroup)) {
+		if end < 0 || found || raw[at] != '{' || !bare(raw[at:end]) {
 			return end
 		}
 		if e, err := parse(cluster, raw[at:end:end]); err == nil {
@@ -231,6 +251,38 @@ func first(a, b string) string {
 		return a
 	}
 	return b
+}
+
+// named is the caller's name of the cluster, else the envelope's, if it is fit to be one: letters, digits, dots, dashes and underscores.
+func named(cluster, envelope string) string {
+	if cluster != "" || len(envelope) > 253 || envelope == "." || envelope == ".." {
+		return cluster
+	}
+	for _, c := range []byte(envelope) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-') {
+			return ""
+		}
+	}
+	return strings.Clone(envelope)
+}
+
+// bare reports whether an object has an event's auditID at its top: then it is an event, or should be one, and nothing is looked for in it,
+// since what is below may be a client's.
+func bare(raw []byte) bool {
+	if len(raw) == 0 || raw[0] != '{' {
+		return false
+	}
+	if bytes.HasPrefix(raw, []byte(`{"kind":"Event","apiVersion":"`+listGroup)) { // as the API server begins
+		return true
+	}
+	found := false
+	cutObject(raw, 0, func(name []byte, at int) int {
+		if found = string(name) == "auditID"; found {
+			return -1
+		}
+		return valueEnd(raw, at)
+	})
+	return found
 }
 
 // bytesOf views s as bytes, which must not be written to.

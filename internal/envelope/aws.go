@@ -24,7 +24,7 @@ func (d *decoder) cloudWatch(cluster string, f fields) bool {
 			return true
 		}
 		group := f.text("logGroup")
-		cluster = first(cluster, eksCluster(group))
+		cluster = named(cluster, eksCluster(group))
 		if otherStream(f.text("logStream"), group) {
 			d.skip(SkipStream, elements(f["logEvents"]))
 			return true

@@ -14,7 +14,7 @@ func (d *decoder) azure(cluster string, raw []byte, f fields) {
 		return
 	}
 	id := strings.TrimRight(f.text("resourceId", "ResourceId", "_ResourceId"), "/")
-	cluster = first(cluster, id[strings.LastIndexByte(id, '/')+1:])
+	cluster = named(cluster, id[strings.LastIndexByte(id, '/')+1:])
 	p, log := f["properties"], f["log_s"]
 	if len(p) > 0 && p[0] == '"' { // some exports write all of it as text
 		p = bytesOf(f.text("properties"))

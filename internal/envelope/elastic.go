@@ -34,11 +34,11 @@ func (d *decoder) elastic(cluster string, f fields) bool {
 	for name, v := range audit.Members(f["orchestrator"]) {
 		for in, v := range audit.Members(v) {
 			if t, ok := audit.Text(v); ok && name == "cluster" && in == "name" {
-				cluster = first(cluster, strings.Clone(t))
+				cluster = named(cluster, t)
 			}
 		}
 	}
-	e, err := parse(cluster, restore(raw, f["@timestamp"], true))
+	e, err := parse(cluster, f.completed(restore(raw, f["@timestamp"], true)))
 	if err != nil {
 		_ = d.bad(raw, err)
 		return true
@@ -49,16 +49,39 @@ func (d *decoder) elastic(cluster string, f fields) bool {
 
 const gdchCluster = "_gdch_cluster" // of Google Distributed Cloud, beside the event's own fields
 
-func named(e *audit.Event) bool { return bytes.Contains(e.Raw, []byte(`"`+gdchCluster+`"`)) }
-
-// odd reports whether an event is one that a shipper has changed: bodies that are strings, or the cluster's name among its fields. A client
-// can make an API server log a string as a body, too, so without an envelope a string counts only beside the time that shippers add.
+// odd reports whether an event is one that a shipper has changed: bodies that are strings, names of annotations without dots, or the
+// cluster's name among its fields. A client can make an API server log a string as a body, too, so without an envelope that counts only
+// beside a field that no API server writes.
 func odd(e *audit.Event, wrapped bool) bool {
-	if e.Cluster == "" && named(e) {
+	if e.Cluster == "" && bytes.Contains(e.Raw, []byte(`"`+gdchCluster+`"`)) {
 		return true
 	}
-	quoted := len(e.RequestObject) > 0 && e.RequestObject[0] == '"' || len(e.ResponseObject) > 0 && e.ResponseObject[0] == '"'
-	return quoted && (wrapped || bytes.Contains(e.Raw, []byte(`"@timestamp"`)))
+	text := quoted(e.RequestObject) || quoted(e.ResponseObject) || e.User.Username == ""
+	return (text || undotted(e)) && (wrapped || touched(e.Raw))
+}
+
+func quoted(v []byte) bool { return len(v) > 0 && v[0] == '"' }
+
+// undotted reports whether the names of an event's annotations may have lost their dots: the authorizer's are in nearly all.
+func undotted(e *audit.Event) bool {
+	return e.Decision == "" && len(e.Annotations) > 0 && (bytes.Contains(e.Annotations, []byte("_io/")) || bytes.Contains(e.Annotations, []byte(":{")))
+}
+
+// ownFields are the fields of an Event in any version of its API (staging/src/k8s.io/apiserver/pkg/apis/audit). Clients cannot add to them.
+var ownFields = map[string]bool{
+	"kind": true, "apiVersion": true, "metadata": true, "level": true, "timestamp": true, "auditID": true, "stage": true, "requestURI": true, "verb": true,
+	"user": true, "impersonatedUser": true, "authenticationMetadata": true, "sourceIPs": true, "userAgent": true, "objectRef": true, "responseStatus": true,
+	"requestObject": true, "responseObject": true, "requestReceivedTimestamp": true, "stageTimestamp": true, "annotations": true,
+}
+
+// touched reports whether an event has a field that no API server writes: a shipper has added it.
+func touched(raw []byte) bool {
+	return cutObject(raw, space(raw, 0), func(name []byte, at int) int {
+		if !ownFields[string(name)] {
+			return -1
+		}
+		return valueEnd(raw, at)
+	}) < 0
 }
 
 // restored is the event as the API server wrote it, as far as that can be told; e where it cannot.
@@ -67,11 +90,12 @@ func restored(e audit.Event) audit.Event {
 	if cluster == "" {
 		for name, v := range audit.Members(e.Raw) {
 			if name == gdchCluster {
-				cluster, _ = audit.Text(v)
+				t, _ := audit.Text(v)
+				cluster = named("", t)
 			}
 		}
 	}
-	out, err := parse(cluster, restore(e.Raw, nil, false))
+	out, err := parse(cluster, restore(e.Raw, nil, undotted(&e)))
 	if err != nil {
 		e.Cluster = cluster
 		return e

@@ -110,6 +110,13 @@ type decoder struct {
 
 // add parses one event, or puts it with the rejected.
 func (d *decoder) add(cluster string, raw []byte) {
+	wrapped := d.any && !bare(raw)
+	if wrapped && (raw[0] == '"' || d.open(cluster, raw)) {
+		if raw[0] == '"' {
+			d.text(cluster, raw)
+		}
+		return
+	}
 	err := fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, len(raw), audit.MaxEventBytes)
 	if len(raw) <= audit.MaxEventBytes {
 		var e audit.Event
@@ -118,9 +125,7 @@ func (d *decoder) add(cluster string, raw []byte) {
 			return
 		}
 	}
-	if !d.any || !d.open(cluster, raw) {
-		_ = d.bad(raw, err)
-	}
+	_ = d.bad(raw, err)
 }
 
 // take keeps an event that was parsed.

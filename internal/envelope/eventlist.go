@@ -153,7 +153,7 @@ func (d *decoder) items(cluster string, b []byte, i int) (end int, rest []byte) 
 	}
 	for {
 		i = space(b, i)
-		if e, n, err := audit.ParsePrefix(cluster, b[i:min(len(b), i+audit.MaxEventBytes)]); err == nil && e.Kind != audit.KindFinding {
+		if e, n, err := d.prefix(cluster, b[i:min(len(b), i+audit.MaxEventBytes)]); err == nil && e.Kind != audit.KindFinding {
 			d.take(e)
 			i += n
 		} else {
@@ -173,6 +173,14 @@ func (d *decoder) items(cluster string, b []byte, i int) (end int, rest []byte) 
 		}
 		i++
 	}
+}
+
+// prefix is audit.ParsePrefix for what may be an event.
+func (d *decoder) prefix(cluster string, b []byte) (audit.Event, int, error) {
+	if d.any && !bare(b) {
+		return audit.Event{}, 0, audit.ErrNotAudit
+	}
+	return audit.ParsePrefix(cluster, b)
 }
 
 func (d *decoder) array(cluster string, body []byte, i int) error {
@@ -207,6 +215,10 @@ func (d *decoder) chunk(cluster string, b []byte) {
 		if i == len(b) {
 			return
 		}
+		if d.any && b[i] == ',' { // lines of what was an array
+			b = b[i+1:]
+			continue
+		}
 		if d.any && b[i] != '{' && b[i] != '[' {
 			line, rest, _ := bytes.Cut(b[i:], []byte{'\n'})
 			d.odds(cluster, bytes.Trim(line, " \t\r"))
@@ -216,6 +228,14 @@ func (d *decoder) chunk(cluster string, b []byte) {
 		end := -1
 		if b[i] == '{' || d.any {
 			end = valueEnd(b, i)
+		}
+		if end < 0 && d.any && b[i] == '[' {
+			_, rest := d.items(cluster, b, i)
+			_ = d.bad(rest, errCut)
+			return
+		}
+		if end < 0 && d.any && !bare(b[i:]) && d.open(cluster, b[i:]) {
+			return
 		}
 		if end < 0 {
 			d.refuse(cluster, bytes.TrimSpace(b[i:])) // with the place in its error

@@ -27,7 +27,7 @@ func (d *decoder) logEntry(cluster string, raw []byte, f fields) {
 	}
 	top := members(raw)
 	labels := members(members(top["resource"])["labels"])
-	cluster = first(cluster, strings.Clone(labels.text("cluster_name")))
+	cluster = named(cluster, labels.text("cluster_name"))
 	e, err := parse(cluster, gkeEvent(top, p))
 	if err != nil {
 		_ = d.bad(raw, err)

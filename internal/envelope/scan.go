@@ -1,6 +1,6 @@
 package envelope
 
-import "bytes"
+import "whodunit/internal/audit"
 
 // The cutter finds where values end and no more. It is lenient on purpose: it has no limit of depth and does not check
 // what it skips, so that one event that audit.Parse refuses (nested too deep, say, which a client can bring about) does
@@ -14,72 +14,11 @@ func space(b []byte, i int) int {
 }
 
 // stringEnd is the index behind the string that begins at b[i], or -1 where it does not end.
-func stringEnd(b []byte, i int) int {
-	i++
-	for {
-		n := bytes.IndexByte(b[i:], '"')
-		if n < 0 {
-			return -1
-		}
-		i += n
-		back := 0
-		for b[i-1-back] == '\\' {
-			back++ // ends at the latest at the opening quote
-		}
-		i++
-		if back&1 == 0 {
-			return i
-		}
-	}
-}
-
-// structural marks the bytes at which valueEnd has to stop inside containers.
-var structural = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true}
+func stringEnd(b []byte, i int) int { return audit.SkipString(b, i) }
 
 // valueEnd is the index behind the value that begins at b[i], or -1 where it does not end. Brackets are counted, not
 // paired.
-func valueEnd(b []byte, i int) int {
-	if i >= len(b) {
-		return -1
-	}
-	switch b[i] {
-	case '"':
-		return stringEnd(b, i)
-	case '{', '[':
-	default:
-		n := bytes.IndexAny(b[i:], ",]} \t\r\n")
-		if n < 0 {
-			return len(b)
-		}
-		if n == 0 {
-			return -1
-		}
-		return i + n
-	}
-	depth := 0
-	for i < len(b) {
-		c := b[i]
-		if !structural[c] {
-			i++
-			continue
-		}
-		switch c {
-		case '"':
-			if i = stringEnd(b, i); i < 0 {
-				return -1
-			}
-			continue
-		case '{', '[':
-			depth++
-		default:
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		}
-		i++
-	}
-	return -1
-}
+func valueEnd(b []byte, i int) int { return audit.SkipValue(b, i) }
 
 // cutObject calls f with the name of each member of the object that begins at b[i], as it stands between its quotes, and with where its
 // value begins; f gives the index behind the value. cutObject gives the index behind the object, -1 where that is damaged.
