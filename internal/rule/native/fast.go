@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"sync"
+	"unsafe"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/rule"
@@ -27,16 +28,22 @@ type frame struct {
 	budget   int   // work that is left, see spend
 	request  val   // kNone: not asked yet
 	response val
-	patch    patched
+	known    known
 }
 
-// patched is the last JSON Patch and its partial object: the rules that look at one event ask for it one after the other.
-type patched struct{ raw, body []byte }
+// known is what was found out of the last request's object: the rules that look at one event ask for the same, one after the other. An
+// object is known again by its bytes, of which it keeps a copy.
+type known struct {
+	raw        []byte
+	body       []byte // raw, or what a JSON Patch makes of it; nil: nothing is known
+	specs      val    // as the functions of conditions give them; kNone: not asked yet
+	containers val
+}
 
 // fastBudget bounds one evaluation in steps of some 100 ns; like costLimit it is not lower because a rule that gives up can be evaded.
 const fastBudget = 1_000_000
 
-const keepPatch = 64 << 10 // bytes of one that is remembered
+const keepBody = 64 << 10 // bytes of an object that is remembered
 
 var errCostText = "operation cancelled: actual cost limit exceeded"
 
@@ -94,22 +101,23 @@ func (f *frame) responseObject() val {
 	return f.response
 }
 
-// body is the function of this name, with a memory for JSON Patches.
+// body is the function of this name, of the same bytes once.
 func (f *frame) body(raw []byte) []byte {
-	if len(raw) == 0 || raw[0] != '[' {
-		return raw
-	}
-	if len(raw) > keepPatch {
+	k := &f.known
+	if len(raw) == 0 || len(raw) > keepBody || raw[0] != '[' && raw[0] != '{' {
 		return body(raw)
 	}
-	if f.patch.body == nil || !bytes.Equal(raw, f.patch.raw) {
-		made := body(raw)
-		if f.patch.raw = append(f.patch.raw[:0], raw...); &made[0] == &raw[0] { // no patch: raw may be overwritten
-			made = f.patch.raw
-		}
-		f.patch.body = made
+	if k.body == nil || !bytes.Equal(raw, k.raw) {
+		*k = known{raw: append(k.raw[:0], raw...)}
+		k.body = body(k.raw)
 	}
-	return f.patch.body
+	return k.body
+}
+
+// isRequest reports whether v is the request's object and in known.
+func (f *frame) isRequest(v val) bool {
+	k := &f.known
+	return v.k == kObject && k.body != nil && unsafe.StringData(v.s) == unsafe.SliceData(k.body)
 }
 
 // get is the member of that name of v, as CEL's v.name.

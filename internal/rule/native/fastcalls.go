@@ -25,6 +25,8 @@ func (k *fastCompiler) call(c ast.CallExpr) term {
 		return k.optSelect(exprs)
 	case operators.Index:
 		return k.index(exprs)
+	case operators.LogicalAnd:
+		return k.and(exprs)
 	case "values", "exists", "present", "text", "field", "fold", "compares":
 		if n := k.eventCall(fn, exprs); n != nil || fn != "fold" {
 			return n
@@ -41,8 +43,8 @@ func (k *fastCompiler) call(c ast.CallExpr) term {
 		return always1(boolVal(false))
 	case fn == operators.Add && (k.isText(exprs[0]) || k.isText(exprs[1])):
 		return concat(args[0], args[1])
-	case fn == operators.LogicalAnd, fn == operators.LogicalOr:
-		return logical(args, fn == operators.LogicalAnd)
+	case fn == operators.LogicalOr:
+		return logical(args, false)
 	case fn == operators.Conditional && len(args) == 3:
 		return func(f *frame) val {
 			switch v := args[0](f); {
@@ -62,6 +64,36 @@ func (k *fastCompiler) call(c ast.CallExpr) term {
 		return binary(fn, args[0], args[1])
 	}
 	return nil
+}
+
+// and compiles a && b && …, with what the engine cannot decide first: the rest is true whenever the engine has let an event through.
+func (k *fastCompiler) and(exprs []ast.Expr) term {
+	var first, rest []term
+	var add func(es []ast.Expr) bool
+	add = func(es []ast.Expr) bool {
+		for _, e := range es {
+			if e.Kind() == ast.CallKind && e.AsCall().FunctionName() == operators.LogicalAnd {
+				if !add(e.AsCall().Args()) {
+					return false
+				}
+				continue
+			}
+			t := k.compile(e)
+			if t == nil {
+				return false
+			}
+			if d := (deriver{consts: k.consts, field: k.env.field}).derive(e); d.exact && len(k.scope) == 0 {
+				rest = append(rest, t)
+			} else {
+				first = append(first, t)
+			}
+		}
+		return true
+	}
+	if !add(exprs) {
+		return nil
+	}
+	return logical(append(first, rest...), true)
 }
 
 // isText reports whether e can be nothing but a text.

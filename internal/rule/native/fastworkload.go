@@ -27,6 +27,23 @@ func (f *frame) below(v val, names ...string) (val, bool) {
 
 // podSpecs is the function of this name for conditions, as the others below.
 func (f *frame) podSpecs(v val) val {
+	if !f.isRequest(v) {
+		return f.findSpecs(v)
+	}
+	if f.known.specs.k == kNone {
+		found := f.lasting(f.findSpecs(v))
+		if f.budget <= 0 { // they may not be all
+			return found
+		}
+		f.known.specs = found
+	}
+	return f.known.specs
+}
+
+// lasting is a list that outlives the evaluation.
+func (f *frame) lasting(v val) val { return val{k: kList, list: slices.Clone(v.list)} }
+
+func (f *frame) findSpecs(v val) val {
 	spec, _ := f.below(v, "spec")
 	template, _ := f.below(spec, "template", "spec")
 	job, _ := f.below(spec, "jobTemplate", "spec", "template", "spec")
@@ -41,6 +58,20 @@ func (f *frame) podSpecs(v val) val {
 }
 
 func (f *frame) containers(v val) val {
+	if !f.isRequest(v) {
+		return f.findContainers(v)
+	}
+	if f.known.containers.k == kNone {
+		found := f.lasting(f.findContainers(v))
+		if f.budget <= 0 { // it may not be all
+			return found
+		}
+		f.known.containers = found
+	}
+	return f.known.containers
+}
+
+func (f *frame) findContainers(v val) val {
 	specs := f.podSpecs(v)
 	return f.gather(func() {
 		for _, spec := range specs.list {
