@@ -60,7 +60,11 @@ func (t *textFindings) write(r *detect.Result, at scan.Place) error {
 	if r.Event.Micros() != 0 {
 		when = r.Event.Time().Format(time.RFC3339)
 	}
-	row := t.table.row(when, string(r.Rule.Severity), name(r.Rule), r.Message, at.String())
+	where := at.String()
+	if r.Facts != nil {
+		where = several(r.Facts.Events, "event")
+	}
+	row := t.table.row(when, string(r.Rule.Severity), name(r.Rule), r.Message, where)
 	if t.tty {
 		if start, end := colour(r.Rule.Severity); start != "" {
 			row = start + row + end
@@ -159,6 +163,7 @@ func (j *jsonFindings) write(r *detect.Result, at scan.Place) error {
 		d.Priority = string(d.Severity)
 	}
 	if r.Facts != nil {
+		d.File, d.Line = "", 0 // it rests on several events, at places of their own
 		d.Number, d.Count, d.First, d.Last, d.Evidence = &r.Facts.Number, r.Facts.Events, stamp(r.Facts.First), stamp(r.Facts.Last), r.Evidence
 	}
 	line, err := json.Marshal(d)
@@ -265,7 +270,7 @@ func (s *sarifFindings) write(r *detect.Result, at scan.Place) error {
 	if l.Physical.Artifact.URI = (&url.URL{Path: filepath.ToSlash(at.File)}).String(); at.File == "-" {
 		l.Physical.Artifact.URI = "stdin"
 	}
-	if at.Line > 0 {
+	if at.Line > 0 && r.Facts == nil {
 		l.Physical.Region = &sarifRegion{at.Line}
 	}
 	res.Locations = []sarifLocation{l}

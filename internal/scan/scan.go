@@ -18,6 +18,10 @@ import (
 // DefaultMaxLine is how long a line may be, in bytes, unless Options say otherwise.
 const DefaultMaxLine = 64 << 20
 
+// correlationBytes bounds what correlations keep. Half of it is events that wait for the end of the input, in which files may stand in any
+// order of time; beyond that the oldest are decided before.
+const correlationBytes = 256 << 20
+
 // Input is one file or stream.
 type Input struct {
 	Name string
@@ -153,7 +157,7 @@ func (p *pipeline) work() {
 
 // judge takes the chunks in order and makes findings of their hits. stop ends the reader, whose chunks are then let pass.
 func (p *pipeline) judge(stop func()) error {
-	j := p.o.Program.Judge(detect.JudgeOptions{Lateness: -1})
+	j := p.o.Program.Judge(detect.JudgeOptions{Lateness: -1, MaxBytes: correlationBytes})
 	var err error
 	var at Place
 	file, lines := "", int64(0) // of the current file, before the current chunk
