@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"whodunit/internal/audit"
 )
@@ -27,7 +28,7 @@ func byValue(head []byte) bool {
 	switch line = bytes.TrimRight(line, " \t\r"); {
 	case head[0] == '[':
 		in := bytes.TrimLeft(head[1:], " \t\r\n")
-		return len(in) == 0 || bytes.IndexByte([]byte("{[]\""), in[0]) >= 0
+		return len(in) == 0 || strings.IndexByte("{[]\"", in[0]) >= 0
 	case head[0] != '{':
 		return false
 	}
@@ -55,8 +56,8 @@ func (p *pipeline) cutValues(ctx context.Context, how form, r io.Reader) error {
 		}
 		c.first = first
 		c.data = append(c.data[:0], half...)
-		size, rest := max(chunkBytes, 2*len(half)), 0
-		for {
+		var rest int
+		for size := max(chunkBytes, 2*len(half)); ; size *= 2 {
 			if end, err = more(r, c, size); err != nil {
 				p.send(c)
 				return err
@@ -65,7 +66,6 @@ func (p *pipeline) cutValues(ctx context.Context, how form, r io.Reader) error {
 			if end || len(c.values) > 0 || len(c.data)-rest > p.o.MaxLine {
 				break
 			}
-			size *= 2
 		}
 		half = append(half[:0], c.data[rest:]...)
 		if c.data = c.data[:rest]; len(half) > p.o.MaxLine { // nobody can tell where it would end
@@ -99,11 +99,11 @@ func (c *chunk) spans(line int64, end bool) (rest int, at int64) {
 		i = 3
 	}
 	for {
-		for i < len(c.data) && (c.data[i] <= ' ' || bytes.IndexByte([]byte("[],"), c.data[i]) >= 0) {
+		for i < len(c.data) && (c.data[i] <= ' ' || strings.IndexByte("[],", c.data[i]) >= 0) {
 			i++
 		}
 		line += int64(bytes.Count(c.data[counted:i], []byte{'\n'}))
-		if counted = i; i == len(c.data) {
+		if i == len(c.data) {
 			return i, line
 		}
 		to := -1
