@@ -81,6 +81,7 @@ func Main(version string) int {
 	signal.Ignore(syscall.SIGPIPE) // a write to a closed pipe is an error like any other
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once, whatever holds up the first
 	return Run(ctx, os.Args[1:], version, OS())
 }
 

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -45,7 +46,7 @@ func (r *reader) layer(i int, l Layer) {
 		return Place{Layer: i, File: path.Join(filepath.ToSlash(l.Name), p), FS: l.FS, Path: p}
 	}
 	if l.File != "" {
-		r.file(place(l.File), l.FS, l.File)
+		r.file(place(l.File), l.FS, l.File, false)
 		return
 	}
 	failed := func(p string, err error) error {
@@ -71,15 +72,17 @@ func (r *reader) layer(i int, l Layer) {
 			_ = failed(p, fmt.Errorf("more than %d rule files; the rest is not read", MaxFiles))
 			return fs.SkipAll
 		}
-		if !r.file(place(p), l.FS, p) {
+		if !r.file(place(p), l.FS, p, true) {
 			return fs.SkipAll
 		}
 		return nil
 	})
 }
 
-func (r *reader) file(at Place, fsys fs.FS, p string) bool {
-	b, err := readLimited(fsys, p)
+// file reads one file. regular refuses pipes and devices, whose like a person may name but a folder should not hold: a pipe that nobody writes
+// to would keep the loader for ever.
+func (r *reader) file(at Place, fsys fs.FS, p string, regular bool) bool {
+	b, err := readLimited(fsys, p, regular)
 	if err != nil {
 		r.files = append(r.files, at.File)
 		return r.put(at, piece{problem: "cannot read: " + err.Error()}, false)
@@ -113,7 +116,18 @@ func yamlLike(b []byte) bool {
 }
 
 // readLimited reads a whole file of at most MaxFileBytes; nil for a link to a folder.
-func readLimited(fsys fs.FS, p string) ([]byte, error) {
+func readLimited(fsys fs.FS, p string, regular bool) ([]byte, error) {
+	if regular { // before it is opened, which waits for a writer
+		info, err := fs.Stat(fsys, p)
+		switch {
+		case err != nil:
+			return nil, err
+		case info.IsDir():
+			return nil, nil
+		case !info.Mode().IsRegular():
+			return nil, errors.New("not a regular file")
+		}
+	}
 	f, err := fsys.Open(p)
 	if err != nil {
 		return nil, err

@@ -73,8 +73,8 @@ func (l *Loaded) Set() (*Set, []*Problem) {
 	return set, problems
 }
 
-// Load reads every *.yaml, *.yml and *.json of the layers. A document goes to the first format that claims it, or to the first
-// of all, whose problems then say what is wrong with it. Parsing uses all processors, and few documents are held at a time.
+// Load reads every *.yaml, *.yml and *.json of the layers. A document goes to the first format that claims it. One that looks a little like
+// a native rule goes to the first of all, whose problems then say what is wrong with it; any other is one problem. Parsing uses all processors, and few documents are held at a time.
 func Load(layers []Layer, formats ...Format) *Loaded {
 	out := &Loaded{}
 	loaders := make([]Loader, len(formats))
@@ -85,9 +85,16 @@ func Load(layers []Layer, formats ...Format) *Loaded {
 		if d.problem != nil {
 			out.Problems = append(out.Problems, d.problem)
 		}
-		if d.node != nil {
-			i := max(0, slices.IndexFunc(formats, func(f Format) bool { return f.Claims(d.node) }))
+		if d.node == nil {
+			continue
+		}
+		switch i := slices.IndexFunc(formats, func(f Format) bool { return f.Claims(d.node) }); {
+		case i >= 0:
 			loaders[i].Add(d.at, d.node)
+		case nearNative(d.node):
+			loaders[0].Add(d.at, d.node)
+		default:
+			out.Problems = append(out.Problems, &Problem{File: d.at.File, Line: d.node.Line, Column: d.node.Column, Text: foreign(d.node, formats)})
 		}
 	}
 	for _, l := range loaders {
@@ -96,6 +103,45 @@ func Load(layers []Layer, formats ...Format) *Loaded {
 		out.Problems = append(out.Problems, problems...)
 	}
 	return out
+}
+
+// nearNative reports whether somebody may have meant doc as a native rule: it has an id or a condition, or nearly.
+func nearNative(doc *yaml.Node) bool {
+	if doc.Kind != yaml.MappingNode {
+		return false
+	}
+	for i := 0; i+1 < len(doc.Content); i += 2 {
+		if k := doc.Content[i].Value; k == "id" || k == "condition" || Nearest(k, []string{"condition"}) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// foreign is what is wrong with a document that is of no format: a manifest, say, that came to stand among rules.
+func foreign(doc *yaml.Node, formats []Format) string {
+	names := make([]string, len(formats))
+	for i, f := range formats {
+		names[i] = f.Name()
+	}
+	has := "a list"
+	switch doc.Kind {
+	case yaml.ScalarNode:
+		has = "a plain value"
+	case yaml.MappingNode:
+		const most = 6
+		var keys []string
+		for i := 0; i+1 < len(doc.Content) && len(keys) <= most; i += 2 {
+			keys = append(keys, fmt.Sprintf("%.40s", doc.Content[i].Value))
+		}
+		if len(keys) > most {
+			keys[most] = "…"
+		}
+		if has = "an empty mapping"; len(keys) > 0 {
+			has = "a mapping of " + strings.Join(keys, ", ")
+		}
+	}
+	return fmt.Sprintf("no rule of any format (%s): it is %s", strings.Join(names, ", "), has)
 }
 
 // Parse loads the rules of one file's bytes.

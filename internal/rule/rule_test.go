@@ -69,8 +69,17 @@ func TestLoad(t *testing.T) {
 			[]string{`a.yaml:2:17: rule one: condition: unknown name "gloob" in condition; a field of the audit event or a function is expected (did you mean "glob"?)`}},
 		{"not a condition", map[string]string{"a.yaml": "id: one\ncondition: verb\n"}, nil,
 			[]string{`a.yaml:2:12: rule one: condition: condition gives a string; a bool is expected`}},
-		{"no id, no condition", map[string]string{"a.yaml": "title: x\n", "b.yaml": "[1]\n"}, nil,
-			[]string{"a.yaml:1:1: no id; every rule needs one", "a.yaml:1:1: no condition; a CEL expression is expected", "b.yaml:1:1: rule: a mapping is expected, not a list"}},
+		{"no id, no condition", map[string]string{"a.yaml": "id: x\n", "b.yaml": "conditon: x\n"}, nil,
+			[]string{"a.yaml:1:1: rule x: no condition; a CEL expression is expected",
+				`b.yaml:1:1: unknown field "conditon" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "condition"?)`,
+				"b.yaml:1:1: no id; every rule needs one", "b.yaml:1:1: no condition; a CEL expression is expected"}},
+		{"of no format", map[string]string{
+			"a.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n", "b.yaml": "[1]\n", "c.yaml": "id: one\n" + ok + "---\nwords\n", "d.yaml": "{}\n",
+			"e.json": `{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6, "g": 7}`,
+		}, []string{"one"}, []string{
+			"a.yaml:1:1: no rule of any format (native): it is a mapping of apiVersion, kind, metadata", "b.yaml:1:1: no rule of any format (native): it is a list",
+			"c.yaml:4:1: no rule of any format (native): it is a plain value", "d.yaml:1:1: no rule of any format (native): it is an empty mapping",
+			"e.json:1:1: no rule of any format (native): it is a mapping of a, b, c, d, e, f, …"}},
 		{"bad words", map[string]string{"a.yaml": "id: One\nseverity: hihg\nlevel: Response\nstages: [ResponseCompleted]\n" + ok}, nil, []string{
 			`a.yaml:1:5: id "One": lower case letters, digits, dots, dashes and underscores are expected, at most 128`,
 			`a.yaml:2:11: "hihg": one of info, low, medium, high, critical is expected (did you mean "high"?)`,
