@@ -279,16 +279,19 @@ func (c *condition) matchCEL(ev *audit.Event) (bool, error) {
 	return bool(b), nil
 }
 
-// plan makes the program.
+// plan makes the program, of the quick parser's tree if that will do: the condition was checked before.
 func (c *condition) plan() {
+	if parsed, faults := c.env.quick.Parse(common.NewTextSource(c.text)); len(faults.GetErrors()) == 0 && len(c.env.putConstants(parsed, c.consts)) == 0 {
+		if c.fast = c.env.fastForm(parsed.Expr(), c.consts); c.fast != nil {
+			return
+		}
+	}
 	checked, errs := c.env.check(c.text, c.consts)
-	if len(errs) > 0 { // it was checked before
+	if len(errs) > 0 {
 		c.err = fmt.Errorf("%w: %s", rule.ErrEval, errs[0].text)
 		return
 	}
-	if c.fast = c.env.fastForm(checked.NativeRep().Expr(), c.consts); c.fast == nil {
-		c.planCEL(checked)
-	}
+	c.planCEL(checked)
 }
 
 // planCEL makes CEL's program.

@@ -28,7 +28,9 @@ func planned(t interface{ Fatal(...any) }, env *environment, text string, c cons
 	if out.err != nil {
 		t.Fatal(text, out.err)
 	}
-	out.fast = env.fastForm(checked.NativeRep().Expr(), c)
+	quick := &condition{env: env, text: text, consts: c}
+	quick.plan()
+	out.fast = quick.fast
 	return out
 }
 
