@@ -39,7 +39,7 @@ const idleClose = time.Minute
 // Config of a Source. Name, Globs and StateDir are required; every other zero value takes its default.
 type Config struct {
 	Name     string   // in Origin, metrics and the checkpoint's name
-	Cluster  string   // of all events
+	Cluster  string   // of all events; where empty, what an envelope says
 	Globs    []string // as filepath.Match has them, e.g. /var/log/kubernetes/audit*.log*
 	StateDir string   // for the checkpoint; exists and belongs to us
 	FromEnd  bool     // skip what the files hold when they are seen for the very first time
@@ -53,7 +53,7 @@ type Config struct {
 	// Progress is told, after each batch, how far a file is read: bytes of the file as it is on disk. May be nil.
 	Progress func(path string, done, total int64)
 
-	Decode  envelope.Decode // of one line; envelope.Line where nil
+	Decode  envelope.Decode // of one line; envelope.Any where nil
 	Reject  source.Reject   // nil: what is refused is not kept
 	Metrics *Metrics
 	Logger  *slog.Logger
@@ -96,7 +96,7 @@ func New(cfg Config) (*Source, error) {
 		cfg.CheckpointEvery = time.Second
 	}
 	if cfg.Decode == nil {
-		cfg.Decode = envelope.Line
+		cfg.Decode = envelope.Any
 	}
 	if cfg.Reject == nil {
 		cfg.Reject = func(source.Rejected) {}

@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // Metrics of all file sources.
 type Metrics struct {
 	bytes    prometheus.Counter
+	skipped  *prometheus.CounterVec
 	rotated  *prometheus.CounterVec
 	problems *prometheus.CounterVec
 	fails    *prometheus.CounterVec
@@ -16,6 +17,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "whodunit_file_read_bytes_total", Help: "Bytes of lines that were read from files, decompressed, and delivered.",
 		}),
+		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "whodunit_file_skipped_total", Help: "Parts of envelopes in files that are no audit events by right, by reason.",
+		}, []string{"reason"}),
 		rotated: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "whodunit_file_rotations_total", Help: "Files found renamed, truncated or gone, by reason.",
 		}, []string{"reason"}),
@@ -27,9 +31,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"reason"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.bytes, m.rotated, m.problems, m.fails)
+		reg.MustRegister(m.bytes, m.skipped, m.rotated, m.problems, m.fails)
 	}
 	return m
 }
+
+func (m *Metrics) skip(reason string, n int) { m.skipped.WithLabelValues(reason).Add(float64(n)) }
 
 func (m *Metrics) problem(reason string) { m.problems.WithLabelValues(reason).Inc() }

@@ -83,7 +83,7 @@ func (s *Source) step(ctx context.Context, t *tail, recent bool, emit source.Emi
 	}
 	s.check(t)
 	over := t.ended
-	b := &lines.Batch{Source: s.cfg.Name, Path: t.path, Cluster: s.cfg.Cluster, Decode: s.cfg.Decode, Reject: s.cfg.Reject}
+	b := &lines.Batch{Source: s.cfg.Name, Path: t.path, Cluster: s.cfg.Cluster, Decode: s.cfg.Decode, Reject: s.cfg.Reject, Skipped: s.cfg.Metrics.skip}
 	next, rerr := t.fill(b)
 	eof := errors.Is(rerr, io.EOF)
 	if eof || t.broken(rerr) {

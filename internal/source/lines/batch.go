@@ -20,10 +20,13 @@ type Batch struct {
 	Source, Path, Cluster string // Path is for positions: PATH:START-END
 	Decode                envelope.Decode
 	Reject                source.Reject
+	Skipped               func(reason string, n int) // told of what envelopes held beside audit events, when the batch is delivered; may be nil
 
 	events   []audit.Event
 	rejected []source.Rejected
+	skipped  map[string]int
 	bytes    int
+	extra    int // what came out of envelopes takes this much more than they do
 	lines    int
 	start    int64
 	end      int64
@@ -31,7 +34,7 @@ type Batch struct {
 
 // Fits says whether the line can come into this batch; into an empty one every line can.
 func (b *Batch) Fits(l Line) bool {
-	return b.lines == 0 || b.bytes+len(l.Bytes)+b.lines*lineCost <= audit.MaxBatchBytes
+	return b.lines == 0 || b.bytes+b.extra+len(l.Bytes)+b.lines*lineCost <= audit.MaxBatchBytes
 }
 
 // Empty says that there is nothing to deliver.
@@ -58,6 +61,19 @@ func (b *Batch) Add(l Line) {
 	}
 	r, _ := b.Decode(b.Cluster, l.Bytes) // an error stands for its rejects
 	b.events = append(b.events, r.Events...)
+	if len(r.Events) != 1 || len(r.Events[0].Raw) > len(l.Bytes) {
+		decoded := -len(l.Bytes)
+		for i := range r.Events {
+			decoded += len(r.Events[i].Raw) + lineCost
+		}
+		b.extra += max(0, decoded)
+	}
+	for reason, n := range r.Skipped {
+		if b.skipped == nil {
+			b.skipped = map[string]int{}
+		}
+		b.skipped[reason] += n
+	}
 	for _, x := range r.Rejects {
 		b.refuse(l, x.Raw, int64(len(x.Raw)), x.Err)
 	}
@@ -102,7 +118,12 @@ func (b *Batch) Deliver(ctx context.Context, emit source.Emit, wait Backoff) err
 	for _, r := range b.rejected {
 		b.Reject(r)
 	}
-	b.events, b.rejected, b.bytes, b.lines = nil, nil, 0, 0
+	if b.Skipped != nil {
+		for reason, n := range b.skipped {
+			b.Skipped(reason, n)
+		}
+	}
+	b.events, b.rejected, b.skipped, b.bytes, b.extra, b.lines = nil, nil, nil, 0, 0, 0
 	return nil
 }
 

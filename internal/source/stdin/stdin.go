@@ -27,12 +27,12 @@ const closePatience = time.Second
 // Config of a Source. Name and Reader are required; every other zero value takes its default.
 type Config struct {
 	Name    string        // in Origin
-	Cluster string        // of all events
+	Cluster string        // of all events; where empty, what an envelope says
 	Path    string        // of positions, "-" by default
 	Reader  io.ReadCloser // closed when Run returns
 	Linger  time.Duration
 	Backoff lines.Backoff   // between tries of emit; Failed is set by the source
-	Decode  envelope.Decode // of one line; envelope.Line where nil
+	Decode  envelope.Decode // of one line; envelope.Any where nil
 	Reject  source.Reject   // nil: what is refused is not kept
 	Metrics *Metrics
 	Logger  *slog.Logger
@@ -40,8 +40,9 @@ type Config struct {
 
 // Metrics of all stream sources.
 type Metrics struct {
-	lines prometheus.Counter
-	fails *prometheus.CounterVec
+	lines   prometheus.Counter
+	skipped *prometheus.CounterVec
+	fails   *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics with reg, which may be nil.
@@ -50,15 +51,20 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		lines: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "whodunit_stdin_lines_total", Help: "Lines read from streams.",
 		}),
+		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "whodunit_stdin_skipped_total", Help: "Parts of envelopes in streams that are no audit events by right, by reason.",
+		}, []string{"reason"}),
 		fails: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "whodunit_stdin_emit_failures_total", Help: "Batches that have to be emitted again, by reason.",
 		}, []string{"reason"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.lines, m.fails)
+		reg.MustRegister(m.lines, m.skipped, m.fails)
 	}
 	return m
 }
+
+func (m *Metrics) skip(reason string, n int) { m.skipped.WithLabelValues(reason).Add(float64(n)) }
 
 // Source reads one stream, once.
 type Source struct{ cfg Config }
@@ -75,7 +81,7 @@ func New(cfg Config) (*Source, error) {
 		cfg.Linger = DefaultLinger
 	}
 	if cfg.Decode == nil {
-		cfg.Decode = envelope.Line
+		cfg.Decode = envelope.Any
 	}
 	if cfg.Reject == nil {
 		cfg.Reject = func(source.Rejected) {}
@@ -163,7 +169,7 @@ func (s *Source) read(ctx context.Context, out chan<- lines.Line) error {
 
 // gather makes batches of lines until in is closed, and then returns nil, or ctx is done.
 func (s *Source) gather(ctx context.Context, in <-chan lines.Line, emit source.Emit) error {
-	b := lines.Batch{Source: s.cfg.Name, Path: s.cfg.Path, Cluster: s.cfg.Cluster, Decode: s.cfg.Decode, Reject: s.cfg.Reject}
+	b := lines.Batch{Source: s.cfg.Name, Path: s.cfg.Path, Cluster: s.cfg.Cluster, Decode: s.cfg.Decode, Reject: s.cfg.Reject, Skipped: s.cfg.Metrics.skip}
 	linger := time.NewTimer(s.cfg.Linger)
 	defer linger.Stop()
 	flush := func() error {

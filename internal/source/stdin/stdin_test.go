@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"whodunit/internal/audit"
@@ -146,5 +147,33 @@ func TestRecorded(t *testing.T) {
 	ids, kept, err := run(t, f)
 	if err != nil || len(ids) != 460 || len(kept) != 0 {
 		t.Errorf("%d events, %d rejects, %v", len(ids), len(kept), err)
+	}
+}
+
+// What clouds wrap round events comes off; what else is in their envelopes is counted, and what was cut is refused.
+func TestEnvelopes(t *testing.T) {
+	in := `{"records":[{"category":"kube-audit","resourceId":"/x/BLUE","properties":{"log":"{\"auditID\":\"a\",\"stage\":\"Panic\"}\n"}},` +
+		`{"category":"guard","properties":{"log":"x"}},{"category":"kube-audit","properties":{"log":"{\"auditID\":"}}]}` + "\n" +
+		`node-1 {"auditID":"b","stage":"Panic"}` + "\n"
+	reg := prometheus.NewRegistry()
+	var refused, got []string
+	s, err := New(Config{Name: "stdin", Reader: io.NopCloser(strings.NewReader(in)), Metrics: NewMetrics(reg),
+		Reject: func(r source.Rejected) { refused = append(refused, r.Reason) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context(), func(_ context.Context, b audit.Batch) error {
+		for i := range b.Events {
+			got = append(got, b.Events[i].Cluster+"/"+b.Events[i].AuditID)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Join(got, " ") != "BLUE/a /b" || strings.Join(refused, " ") != "truncated" {
+		t.Errorf("%v, refused %v", got, refused)
+	}
+	if n := sourcetest.Metric(t, reg, "whodunit_stdin_skipped_total", "reason", "category"); n != 1 {
+		t.Errorf("%v passed over", n)
 	}
 }

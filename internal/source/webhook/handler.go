@@ -168,7 +168,14 @@ func (s *Source) take(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		s.rejectAll(origin, result)
 		return refuse(http.StatusBadRequest, envelope.Reason(err), "%v", err)
 	}
-	decoded := int64(len(result.Events)) * int64(unsafe.Sizeof(audit.Event{})) // tiny events take more memory than their bytes
+	const each = int64(unsafe.Sizeof(audit.Event{}))
+	decoded := int64(len(result.Events)) * each // tiny events take more memory than their bytes
+	if room := s.cfg.MaxInFlightBytes - int64(cap(body)); decoded > room {
+		// It would never find room: to send it again is of no use.
+		err := fmt.Errorf("%w: %d, and there is room for %d beside their text", envelope.ErrTooMany, len(result.Events), room/each)
+		s.reject(origin, int64(len(body)), envelope.Reject{Raw: body, Err: err})
+		return refuse(http.StatusRequestEntityTooLarge, envelope.Reason(err), "%v", err)
+	}
 	if !s.bytes.acquire(decoded) {
 		return s.readFailed(ctx, errNoBudget)
 	}

@@ -456,3 +456,24 @@ func BenchmarkPost(b *testing.B) {
 		}
 	}
 }
+
+// A body whose events would never find room is refused for good: with Retry-After it would come again for ever.
+func TestTooMany(t *testing.T) {
+	var kept []source.Rejected
+	s, err := New(Config{Name: "hook", Authenticate: Anybody, MaxBodyBytes: 1 << 20, MaxInFlightBytes: 2 << 20, Reject: func(r source.Rejected) { kept = append(kept, r) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := &store{}
+	run(t, s, st.emit)
+	tiny := list(strings.Repeat(`{"auditID":"a","stage":"P"},`, 9000) + `{"auditID":"a","stage":"P"}`)
+	if w := do(s, "POST", "/", strings.NewReader(tiny)); w.Code != 413 || w.Header().Get("Retry-After") != "" || !strings.Contains(w.Body.String(), "too many events") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if len(kept) != 1 || kept[0].Reason != "too_many" || len(st.events()) != 0 {
+		t.Errorf("%d events, refused: %v", len(st.events()), kept)
+	}
+	if s.bytes.used != 0 {
+		t.Errorf("%d bytes still in flight", s.bytes.used)
+	}
+}
