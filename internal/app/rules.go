@@ -32,10 +32,6 @@ func Level(word string) slog.Level {
 // makeRules loads the rules and builds the detector behind its cursor.
 func (a *App) makeRules() error {
 	metrics := detect.NewMetrics(a.reg)
-	formats, err := RuleFormats(RuleOptions{})
-	if err != nil {
-		return err
-	}
 	compiled := new(detect.Compiled)
 	program := detect.ProgramOptions{FalcoFirst: a.cfg.Rules.FalcoMatching == "first"}
 	a.newRules = func(c config.Rules) (*detect.Rules, error) {
@@ -43,9 +39,14 @@ func (a *App) makeRules() error {
 		if err != nil {
 			return nil, err
 		}
+		formats, err := RuleFormats(RuleOptions{FalcoCompat: c.FalcoCompat, NoWebsocketVerbs: !c.WebsocketVerbs})
+		if err != nil {
+			return nil, err
+		}
 		return detect.NewRules(detect.RulesOptions{Layers: layers, Formats: formats, Current: &a.current, Compiled: compiled, Program: program,
 			Metrics: metrics, Logger: a.o.Log}), nil
 	}
+	var err error
 	if a.rules, err = a.newRules(a.cfg.Rules); err != nil {
 		return err
 	}
