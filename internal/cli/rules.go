@@ -196,37 +196,42 @@ func showRule(w io.Writer, d ruleDoc) {
 }
 
 func (c *cmdline) rulesLintCmd() *cobra.Command {
-	return &cobra.Command{
+	var src ruleSource
+	cmd := &cobra.Command{
 		Use:   "lint PATH...",
 		Short: "Say what is wrong with rule files",
-		Long: `Reads rules as the server does. Every problem is one line with file, line and column. A rule that is off is named with its reason.
+		Long: `Reads rules as the server does, over the shipped ones, which overrides and correlations may name. Every problem is one line with file, line
+and column. A rule that is off is named with its reason.
 
 Exit status: 0 nothing is wrong, 1 something is, 2 trouble.`,
 		Example: "  whodunit rules lint /etc/whodunit/rules",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			src := ruleSource{paths: args}
+			src.paths = args
 			loaded, set, problems, err := src.load()
 			if err != nil {
 				return err
 			}
+			own := src.own(loaded)
 			_, refused := detect.Compile(set, detect.ProgramOptions{})
 			problems = append(problems, refused...)
 			sayProblems(c.Out, problems)
 			off := 0
-			for _, r := range loaded.Rules {
+			for _, r := range own {
 				if r.Off != "" {
 					off++
 					fmt.Fprintln(c.Out, printable(fmt.Sprintf("%s: rule %s is off: %s", r.Where(), r.ID, r.Off), false))
 				}
 			}
-			fmt.Fprintf(c.Out, "%s, %d off, %s\n", several(visible(loaded.Rules), "rule"), off, several(len(problems), "problem"))
+			fmt.Fprintf(c.Out, "%s, %d off, %s\n", several(visible(own), "rule"), off, several(len(problems), "problem"))
 			if len(problems) > 0 {
 				return errFound
 			}
 			return nil
 		},
 	}
+	src.how(cmd)
+	return cmd
 }
 
 // visible counts the rules that a person wrote: not the silent parts of correlations.
@@ -247,32 +252,35 @@ func several(n int, what string) string {
 }
 
 func (c *cmdline) rulesTestCmd() *cobra.Command {
-	return &cobra.Command{
+	var src ruleSource
+	cmd := &cobra.Command{
 		Use:   "test PATH...",
 		Short: "Read rule files and run the tests that stand in them",
-		Long: `Reads rules as the server does and runs the tests that stand beside them. Every problem is one line with file, line and column. The server
-itself does not run these tests.
+		Long: `Reads rules as the server does, over the shipped ones, which overrides and correlations may name, and runs the tests that stand beside them.
+Every problem is one line with file, line and column. The server itself does not run these tests.
 
 Exit status: 0 all passed, 1 something is wrong, 2 trouble.`,
 		Example: "  whodunit rules test /etc/whodunit/rules",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			src := ruleSource{paths: args}
+			src.paths = args
 			loaded, _, problems, err := src.load()
 			if err != nil {
 				return err
 			}
-			tests := 0
-			for _, r := range loaded.Rules {
+			own, tests := src.own(loaded), 0
+			for _, r := range own {
 				tests += len(r.Tests)
 			}
-			problems = append(problems, detect.RunTests(loaded.Rules, detect.ProgramOptions{})...)
+			problems = append(problems, detect.RunTests(own, detect.ProgramOptions{}, loaded.Rules...)...)
 			sayProblems(c.Out, problems)
-			fmt.Fprintf(c.Out, "%s, %s, %s\n", several(visible(loaded.Rules), "rule"), several(tests, "test"), several(len(problems), "problem"))
+			fmt.Fprintf(c.Out, "%s, %s, %s\n", several(visible(own), "rule"), several(tests, "test"), several(len(problems), "problem"))
 			if len(problems) > 0 {
 				return errFound
 			}
 			return nil
 		},
 	}
+	src.how(cmd)
+	return cmd
 }

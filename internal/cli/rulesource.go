@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -25,10 +26,15 @@ type ruleSource struct {
 	placeholders []string
 }
 
-// flags adds --rules and --no-default-rules.
+// flags adds --rules and how rules are read.
 func (s *ruleSource) flags(cmd *cobra.Command) {
-	s.shipped = true
 	cmd.Flags().StringArrayVar(&s.paths, "rules", nil, "read rules from this file or folder too, of any format; may be given again")
+	s.how(cmd)
+}
+
+// how adds the flags that say how rules are read, --no-default-rules among them.
+func (s *ruleSource) how(cmd *cobra.Command) {
+	s.shipped = true
 	cmd.Flags().StringVar(&s.o.FalcoCompat, "falco-compat", "corrected", "read the fields that Falco's own plugin gets wrong as they should be (corrected), or as it does (upstream)")
 	_ = cmd.RegisterFlagCompletionFunc("falco-compat", cobra.FixedCompletions([]string{"corrected", "upstream"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().BoolVar(&s.o.NoWebsocketVerbs, "no-websocket-verbs", false, "Sigma rules that ask for create on exec, attach and portforward do not mean get as well")
@@ -66,8 +72,18 @@ func (s *ruleSource) load() (*rule.Loaded, *rule.Set, []*rule.Problem, error) {
 	loaded := rule.Load(layers, formats...)
 	set, twice := loaded.Set()
 	problems := append(slices.Clone(loaded.Problems), twice...)
-	slices.SortStableFunc(problems, func(a, b *rule.Problem) int { return strings.Compare(a.Error(), b.Error()) })
+	slices.SortStableFunc(problems, func(a, b *rule.Problem) int {
+		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 	return loaded, set, problems, nil
+}
+
+// own are the rules of the paths.
+func (s *ruleSource) own(loaded *rule.Loaded) []*rule.Rule {
+	if !s.shipped {
+		return loaded.Rules
+	}
+	return slices.DeleteFunc(slices.Clone(loaded.Rules), func(r *rule.Rule) bool { return r.Layer == 0 })
 }
 
 // effective is every rule that stands, rules that are off included: of the same id in several layers the last.

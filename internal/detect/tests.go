@@ -3,17 +3,18 @@ package detect
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"whodunit/internal/rule"
 )
 
 // RunTests runs the tests of rules and returns one Problem for each that fails. A test of one event asks its rule; a test of several runs them
-// through the rule and, of a correlation, all that it looks at, which are found among the given rules; its message is that of the first finding.
+// through the rule and, of a correlation, all that it looks at, which are found among rules and then others; its message is that of the first finding.
 // Rules that are off are not run.
-func RunTests(rules []*rule.Rule, o ProgramOptions) []*rule.Problem {
+func RunTests(rules []*rule.Rule, o ProgramOptions, others ...*rule.Rule) []*rule.Problem {
 	byID := map[string]*rule.Rule{}
-	for _, r := range rules {
+	for _, r := range slices.Concat(others, rules) {
 		byID[r.ID] = r // of a later layer, the last
 	}
 	var out []*rule.Problem

@@ -24,7 +24,7 @@ func parseJSON(s string) (*yaml.Node, error) {
 	}
 	if err != nil {
 		j.moveTo(int(j.dec.InputOffset()))
-		return nil, fmt.Errorf("line %d: not valid JSON: %w", j.line, err)
+		return nil, fmt.Errorf("line %d: %w", j.line, err)
 	}
 	return n, nil
 }

@@ -204,13 +204,13 @@ func parsePiece(at Place, p piece, json bool) document {
 	if p.problem != "" {
 		return document{at: at, problem: &Problem{File: at.File, Line: p.line, Text: p.problem}}
 	}
-	parse := parseDocument
+	parse, form := parseDocument, "YAML"
 	if json {
-		parse = parseJSON
+		parse, form = parseJSON, "JSON"
 	}
 	n, err := parse(p.text)
 	if err != nil {
-		line, text := yamlError(err)
+		line, text := syntaxError(form, err)
 		return document{at: at, problem: &Problem{File: at.File, Line: p.line + max(line-1, 0), Text: text}}
 	}
 	if n == nil {
@@ -243,12 +243,24 @@ func splitDocuments(s string) []piece {
 			end = at + i + 1
 		}
 		if l := s[at:end]; strings.HasPrefix(l, "---") && (len(l) == 3 || strings.ContainsRune(" \t\r\n", rune(l[3]))) && at > start {
-			out = append(out, piece{text: s[start:at], line: first})
+			if !onlyDirectives(s[start:at]) {
+				out = append(out, piece{text: s[start:at], line: first})
+			}
 			start, first = at, line
 		}
 		at = end
 	}
 	return append(out, piece{text: s[start:], line: first})
+}
+
+// onlyDirectives reports whether s is what may stand before a document's ---: %YAML 1.2, which the parser refuses though it reads most of it.
+func onlyDirectives(s string) bool {
+	for l := range strings.Lines(s) {
+		if l = strings.TrimRight(l, " \t\r\n"); l != "" && l[0] != '%' && l[0] != '#' {
+			return false
+		}
+	}
+	return true
 }
 
 // parseDocument gives the document's content, nil for an empty one.
@@ -267,13 +279,13 @@ func parseDocument(s string) (*yaml.Node, error) {
 	return c, nil
 }
 
-// yamlError takes the line out of the YAML parser's message ("yaml: line 3: …").
-func yamlError(err error) (line int, text string) {
+// syntaxError takes the line out of a parser's message ("yaml: line 3: …").
+func syntaxError(form string, err error) (line int, text string) {
 	text = strings.TrimPrefix(err.Error(), "yaml: ")
 	if _, e := fmt.Sscanf(text, "line %d:", &line); e == nil {
 		_, text, _ = strings.Cut(text, ": ")
 	}
-	return line, "not valid YAML: " + text
+	return line, "not valid " + form + ": " + text
 }
 
 func shift(n *yaml.Node, lines int) {

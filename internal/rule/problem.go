@@ -29,12 +29,15 @@ func (p *Problem) Error() string {
 	if p.Rule != "" {
 		fmt.Fprintf(&b, "rule %s: ", p.Rule)
 	}
-	b.WriteString(p.Text)
+	b.WriteString(shorten(p.Text, maxProblem))
 	if p.Nearest != "" {
 		fmt.Fprintf(&b, " (did you mean %q?)", p.Nearest)
 	}
 	return b.String()
 }
+
+// maxProblem is how much of a text is shown, in bytes: parsers repeat what they refuse, which may be all of a long rule.
+const maxProblem = 800
 
 // Nearest is the known name with the fewest edits from name (letters inserted, deleted, replaced, swapped; case counts for nothing), ""
 // if more than a third of its letters, and more than one, would have to change.

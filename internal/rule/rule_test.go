@@ -73,6 +73,12 @@ func TestLoad(t *testing.T) {
 			[]string{"a.yaml:1:1: rule x: no condition; a CEL expression is expected",
 				`b.yaml:1:1: unknown field "conditon" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "condition"?)`,
 				"b.yaml:1:1: no id; every rule needs one", "b.yaml:1:1: no condition; a CEL expression is expected"}},
+		{"directives", map[string]string{"a.yaml": "%YAML 1.2\n# head\n---\nid: one\n" + ok + "...\n---\nid: two\n" + ok + "titel: x\n"}, []string{"one"}, []string{
+			`a.yaml:10:1: rule two: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},
+		{"JSON", map[string]string{"a.json": "{\n\t\"id\": \"one\",\n\t\"condition\": \"verb == 'get'\"\n}\n", "b.json": "{\n\"id\": \"one\",}"}, []string{"one"}, []string{
+			"b.json:2: not valid JSON: invalid character '}' looking for beginning of object key string"}},
+		{"a long text is cut", map[string]string{"a.yaml": "id: one\ncondition: verb.matches('" + strings.Repeat("(", 1000) + "')\n"}, nil, []string{
+			"a.yaml:2:24: rule one: condition: not a regular expression: error parsing regexp: missing closing ): `" + strings.Repeat("(", 800-82) + "…"}},
 		{"of no format", map[string]string{
 			"a.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n", "b.yaml": "[1]\n", "c.yaml": "id: one\n" + ok + "---\nwords\n", "d.yaml": "{}\n",
 			"e.json": `{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6, "g": 7}`,

@@ -153,7 +153,7 @@ func TestProblems(t *testing.T) {
 		"unknown placeholder": {file(strings.Replace(alert("a", composite(`verb = "x"`)), `"m"`, `"{verb} {usr_username}"`, 1)), []string{`a.json:1:55: rule a: unknown column "usr_username" (did you mean "user_username"?)`}},
 		"repeats":             {file(alert("a", `{"type": "column", "config": {"column": "verb", "value": "x", "repeats": 0}}`)), []string{`a.json:1:141: rule a: repeats "0": a whole number from 1 is expected`}},
 		"type":                {file(alert("a", `{"type": "colum", "config": {}}`)), []string{`a.json:1:77: rule a: type "colum": column or composite is expected (did you mean "column"?)`}},
-		"not JSON":            {"{\"version\": \"v1\",\n\"alerts\": [}", []string{"a.json:2: not valid YAML: not valid JSON: invalid character '}' looking for beginning of value"}},
+		"not JSON":            {"{\"version\": \"v1\",\n\"alerts\": [}", []string{"a.json:2: not valid JSON: invalid character '}' looking for beginning of value"}},
 	} {
 		_, problems := load(tt.text, parseable.Options{})
 		if diff := cmp.Diff(tt.want, problems); diff != "" {
