@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"fmt"
+	"strings"
 )
 
 // Skim is Parse without a look into bodies: it costs a third, and what lies below the top level may still be invalid. It is for
@@ -16,7 +17,7 @@ func Skim(cluster string, raw []byte) (Event, error) {
 	}
 	var legacy int64
 	s := scanner{b: raw}
-	if err := s.skim(func(m member) { e.set(m, &legacy) }); err != nil {
+	if err := s.object(true, func(m member) error { e.set(m, &legacy); return nil }); err != nil {
 		return Event{}, fmt.Errorf("cannot parse audit event: %w", err)
 	}
 	if s.i != len(raw) {
@@ -48,45 +49,16 @@ func Assemble(cluster string, raw []byte, values *[len(TopNames)][]byte) (Event,
 	return e, e.check()
 }
 
-// skim is members for values that are skipped unread.
-func (s *scanner) skim(f func(m member)) error {
-	s.i++
-	if s.ws(); s.i < len(s.b) && s.b[s.i] == '}' {
-		s.i++
-		return nil
-	}
-	for {
-		s.ws()
-		m := member{start: s.i}
-		esc, err := s.str()
-		if err != nil {
-			return err
-		}
-		m.escaped, m.name = esc, s.b[m.start+1:s.i-1]
-		if err := s.expect(':'); err != nil {
-			return err
-		}
-		s.ws()
-		end := SkipValue(s.b, s.i)
-		if end < 0 {
-			return s.fail(errEnd)
-		}
-		m.value, m.end = s.b[s.i:end], end
-		s.i = end
-		f(m)
-		s.ws()
-		if s.i >= len(s.b) {
-			return s.fail(errEnd)
-		}
-		c := s.b[s.i]
-		s.i++
-		switch c {
-		case '}':
+// Clone is e over memory of its own, at the price of Skim. e must come from Parse, or from Generic; nil: it does not.
+func (e *Event) Clone() *Event {
+	out := Event{Cluster: strings.Clone(e.Cluster), Raw: bytes.Clone(e.Raw)}
+	if e.Flags&FlagGeneric == 0 {
+		var err error
+		if out, err = Skim(out.Cluster, out.Raw); err != nil {
 			return nil
-		case ',':
-		default:
-			s.i--
-			return s.fail(errSyntax)
 		}
+		out.spaced = e.spaced
 	}
+	out.Flags = e.Flags
+	return &out
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"os"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -23,6 +24,9 @@ func skimmed(t *testing.T, raw []byte) {
 	}
 	if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Event{})); d != "" {
 		t.Fatalf("%q: %s", raw, d)
+	}
+	if c := want.Clone(); c == nil || !reflect.DeepEqual(*c, want) || c.Identity() != want.Identity() {
+		t.Fatalf("%q: cloned: %+v", raw, c)
 	}
 	var values [len(TopNames)][]byte
 	for name, v := range Members(want.Raw) {

@@ -33,17 +33,11 @@ func bytesOf(rules []*rule.Rule) []*rule.Rule { return append([]*rule.Rule(nil),
 
 // own copies an event, which may share a large batch's memory.
 func own(ev *audit.Event) *audit.Event {
-	parse := audit.Parse
-	if ev.Flags&audit.FlagGeneric != 0 {
-		parse = audit.Generic
+	if out := ev.Clone(); out != nil {
+		return out
 	}
-	out, err := parse(string(append([]byte(nil), ev.Cluster...)), bytes.Clone(ev.Raw))
-	if err != nil { // it was parsed before
-		shared := *ev
-		return &shared
-	}
-	out.Flags = ev.Flags
-	return &out
+	shared := *ev // it was parsed before
+	return &shared
 }
 
 // queue holds items, and the times of events that only matter as such, in the order of time.

@@ -36,8 +36,37 @@ type frame struct {
 type known struct {
 	raw        []byte
 	body       []byte // raw, or what a JSON Patch makes of it; nil: nothing is known
-	specs      val    // as the functions of conditions give them; kNone: not asked yet
+	members    []jsonMember
+	indexed    bool
+	specs      val // as the functions of conditions give them; kNone: not asked yet
 	containers val
+}
+
+// jsonMember is a member of an object: its name as it is written, with quotes.
+type jsonMember struct{ name, value []byte }
+
+// maxIndexed is how many members are searched one by one.
+const maxIndexed = 32
+
+// member is the member of that name of the request's object; ok is false where it has too many to say.
+func (k *known) member(name string) (value []byte, ok bool) {
+	if !k.indexed {
+		k.indexed = true
+		k.members = k.members[:0]
+		eachMember(k.body, func(n, v []byte) bool {
+			k.members = append(k.members, jsonMember{n, v})
+			return len(k.members) <= maxIndexed
+		})
+	}
+	if len(k.members) > maxIndexed {
+		return nil, false
+	}
+	for i := len(k.members) - 1; i >= 0; i-- {
+		if isNamed(k.members[i].name, name) {
+			return k.members[i].value, true
+		}
+	}
+	return nil, true
 }
 
 // fastBudget bounds one evaluation in steps of some 100 ns; like costLimit it is not lower because a rule that gives up can be evaded.
@@ -108,7 +137,7 @@ func (f *frame) body(raw []byte) []byte {
 		return body(raw)
 	}
 	if k.body == nil || !bytes.Equal(raw, k.raw) {
-		*k = known{raw: append(k.raw[:0], raw...)}
+		*k = known{raw: append(k.raw[:0], raw...), members: k.members}
 		k.body = body(k.raw)
 	}
 	return k.body
@@ -139,7 +168,14 @@ func (f *frame) find(v val, name string) (out val, found bool) {
 		if !f.spend(len(v.s)) {
 			return val{k: kErr, n: whyCost, s: errCostText}, false
 		}
-		if m := named(bytesOf(v.s), name); m != nil {
+		m, ok := []byte(nil), false
+		if f.isRequest(v) {
+			m, ok = f.known.member(name)
+		}
+		if !ok {
+			m = named(bytesOf(v.s), name)
+		}
+		if m != nil {
 			return fromJSON(m), true
 		}
 	case kArray, kList:

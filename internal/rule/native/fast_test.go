@@ -114,7 +114,9 @@ func bodyCondition(t *rapid.T, depth int, vars ...string) string {
 	pick := func(from ...string) string { return rapid.SampledFrom(from).Draw(t, "pick") }
 	if depth > 0 {
 		v := "v" + strconv.Itoa(len(vars))
-		sub := func(more ...string) string { return bodyCondition(t, depth-1, append(append([]string{}, vars...), more...)...) }
+		sub := func(more ...string) string {
+			return bodyCondition(t, depth-1, append(append([]string{}, vars...), more...)...)
+		}
 		switch rapid.IntRange(0, 8).Draw(t, "form") {
 		case 0:
 			return "(" + sub() + pick(" && ", " || ") + sub() + ")"

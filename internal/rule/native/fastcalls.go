@@ -355,16 +355,26 @@ func (k *fastCompiler) matchesOne(exprs []ast.Expr) term {
 	}
 }
 
-// lowered maps ASCII letters from lo on to those that are by apart.
+// lowered maps the 26 ASCII letters from lo on to those that are by apart.
 func lowered(s string, lo byte, by int) string {
-	change := !utf8.ValidString(s)
-	for i := 0; i < len(s) && !change; i++ {
-		change = s[i] >= lo && s[i] <= lo+25
+	change, ascii := false, true
+	for i := 0; i < len(s); i++ {
+		change = change || s[i]-lo < 26
+		ascii = ascii && s[i] < utf8.RuneSelf
 	}
-	if !change {
+	switch {
+	case ascii && !change, !change && utf8.ValidString(s):
 		return s
+	case ascii:
+		b := []byte(s)
+		for i, c := range b {
+			if c-lo < 26 {
+				b[i] = byte(int(c) + by)
+			}
+		}
+		return textOf(b)
 	}
-	return strings.Map(func(r rune) rune {
+	return strings.Map(func(r rune) rune { // which sets invalid UTF-8 right, as CEL does
 		if r >= rune(lo) && r <= rune(lo)+25 {
 			r += rune(by)
 		}

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"strings"
@@ -275,14 +276,22 @@ func eachElement(b []byte, yield func(value []byte) bool) {
 // named is the last member of that name of the object b, nil where it has none.
 func named(b []byte, name string) (out []byte) {
 	eachMember(b, func(n, v []byte) bool {
-		if len(n) == len(name)+2 && string(n[1:len(n)-1]) == name {
+		if isNamed(n, name) {
 			out = v
-		} else if len(n) > len(name)+2 { // it may have escapes
-			if t, _ := audit.Text(n); t == name {
-				out = v
-			}
 		}
 		return true
 	})
 	return out
+}
+
+// isNamed reports whether the JSON string written says name. No escape makes a text longer than it is written.
+func isNamed(written []byte, name string) bool {
+	if len(written) == len(name)+2 {
+		return string(written[1:len(written)-1]) == name && bytes.IndexByte(written, '\\') < 0
+	}
+	if len(written) < len(name)+2 || bytes.IndexByte(written, '\\') < 0 {
+		return false
+	}
+	t, _ := audit.Text(written)
+	return t == name
 }
