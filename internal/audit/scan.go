@@ -373,7 +373,10 @@ type member struct {
 }
 
 // members calls f for each member of the object at s.i, in order, and leaves s.i behind it.
-func (s *scanner) members(f func(m member) error) error {
+func (s *scanner) members(f func(m member) error) error { return s.object(false, f) }
+
+// object is members. Where skim, values are skipped unread.
+func (s *scanner) object(skim bool, f func(m member) error) error {
 	if err := s.expect('{'); err != nil {
 		return err
 	}
@@ -395,7 +398,12 @@ func (s *scanner) members(f func(m member) error) error {
 		}
 		s.ws()
 		v := s.i
-		if err := s.value(); err != nil {
+		if skim {
+			err = s.skip()
+		} else {
+			err = s.value()
+		}
+		if err != nil {
 			return err
 		}
 		m.value, m.end = s.b[v:s.i], s.i
@@ -416,4 +424,14 @@ func (s *scanner) members(f func(m member) error) error {
 			return s.fail(errSyntax)
 		}
 	}
+}
+
+// skip is value without a look into it.
+func (s *scanner) skip() error {
+	end := SkipValue(s.b, s.i)
+	if end < 0 {
+		return s.fail(errEnd)
+	}
+	s.i = end
+	return nil
 }
