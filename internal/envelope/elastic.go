@@ -53,7 +53,7 @@ const gdchCluster = "_gdch_cluster" // of Google Distributed Cloud, beside the e
 // cluster's name among its fields. A client can make an API server log a string as a body, too, so without an envelope that counts only
 // beside a field that no API server writes.
 func odd(e *audit.Event, wrapped bool) bool {
-	if e.Cluster == "" && bytes.Contains(e.Raw, []byte(`"`+gdchCluster+`"`)) {
+	if e.Cluster == "" && bytes.Contains(e.Raw, []byte(gdchCluster)) { // without the quote: an underscore is found much faster
 		return true
 	}
 	text := quoted(e.RequestObject) || quoted(e.ResponseObject) || e.User.Username == ""

@@ -33,7 +33,7 @@ type Result struct {
 const (
 	maxRejects  = 1000
 	maxEvents   = 200_000
-	maxNest     = 8         // envelopes in envelopes
+	maxNest     = 16        // envelopes in envelopes: a text in one counts for itself; the deepest that are known need 9
 	maxUnpacked = 128 << 20 // bytes, of all that is compressed in one body
 )
 
@@ -110,12 +110,19 @@ type decoder struct {
 
 // add parses one event, or puts it with the rejected.
 func (d *decoder) add(cluster string, raw []byte) {
-	wrapped := d.any && !bare(raw)
-	if wrapped && (raw[0] == '"' || d.open(cluster, raw)) {
-		if raw[0] == '"' {
+	if d.any && !bare(raw) {
+		switch {
+		case raw[0] == '"':
 			d.text(cluster, raw)
+			return
+		case raw[0] == '[' && d.depth < maxNest:
+			d.depth++
+			d.elements(cluster, raw)
+			d.depth--
+			return
+		case d.open(cluster, raw):
+			return
 		}
-		return
 	}
 	err := fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, len(raw), audit.MaxEventBytes)
 	if len(raw) <= audit.MaxEventBytes {

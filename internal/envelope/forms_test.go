@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 // flat is an event as Fluentd stores it: bodies are texts, and the collector's fields stand among the event's.
@@ -101,5 +102,71 @@ func BenchmarkAny(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// However forms are put into one another, the event comes out as it went in.
+func TestAnyNested(t *testing.T) {
+	forms := []struct {
+		name string
+		wrap func(string) string // of one JSON value into one
+	}{
+		{"aks", func(s string) string { return aks("kube-audit", quote(s)) }},
+		{"records", func(s string) string { return `{"records":[` + s + `]}` }},
+		{"cloudwatch", func(s string) string { return cloudwatch(auditStream, s) }},
+		{"lambda", func(s string) string { return `{"awslogs":{"data":"` + b64(zip(s)) + `"}}` }},
+		{"kinesis", func(s string) string { return `{"Records":[{"kinesis":{"data":"` + b64(s) + `"}}]}` }},
+		{"firehose", func(s string) string { return `{"records":[{"data":"` + b64(zip(s)) + `"}]}` }},
+		{"pubsub", func(s string) string { return `{"message":{"data":"` + b64(s) + `"},"subscription":"s"}` }},
+		{"hits", func(s string) string {
+			return `{"hits":{"total":1,"hits":[{"_id":"1","_source":{"message":` + quote(s) + `}}]}}`
+		}},
+		{"log", func(s string) string { return `{"log":` + quote(s+"\n") + `,"stream":"stdout"}` }},
+		{"text", quote},
+		{"array", func(s string) string { return " [ " + s + " ]\n" }},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		body, path := full("a"), ""
+		for range rapid.IntRange(0, 3).Draw(t, "depth") {
+			f := rapid.SampledFrom(forms).Draw(t, "form")
+			body, path = f.wrap(body), path+" "+f.name
+		}
+		if rapid.Bool().Draw(t, "packed") {
+			body = zip(body, "\n", body)
+		} else {
+			body += "\n" + body
+		}
+		r, err := Any("c", []byte(body))
+		if err != nil || len(r.Events) != 2 || len(r.Rejects) != 0 || r.Skipped != nil {
+			t.Fatalf("%s: %v %v", path, err, r)
+		}
+		for i := range r.Events {
+			if string(r.Events[i].Raw) != full("a") || r.Events[i].Cluster != "c" {
+				t.Fatalf("%s: %s", path, r.Events[i].Raw)
+			}
+		}
+	})
+}
+
+// A body that is cut anywhere gives whole events or none, and no panic.
+func TestAnyCut(t *testing.T) {
+	for name, body := range map[string]string{
+		"aks": `{"records":[` + aks("kube-audit", quote(full("a"))) + "," + aks("kube-audit", full("b")) + `]}`, "cloudwatch": cloudwatch(auditStream, full("a"), full("b")),
+		"hits": `{"hits":{"hits":[{"_source":` + flat("a") + `},{"_source":{"kubernetes":{"audit":` + full("b") + `}}}]}}`, "gke": "[" + gke("a") + "," + gke("b") + "]",
+		"lambda": `{"awslogs":{"data":"` + b64(zip(cloudwatch(auditStream, full("a")))) + `"}}`, "packed": zip(full("a"), full("b")), "list": `{"kind":"EventList","items":[` + full("a") + "," + full("b") + `]}`,
+	} {
+		most := 0
+		for n := range len(body) + 1 {
+			r, err := Any("", []byte(body[:n]))
+			for i := range r.Events {
+				if id := r.Events[i].AuditID; id != "a" && id != "b" || r.Events[i].User.Username != "alice" {
+					t.Fatalf("%s, %d bytes: %s", name, n, r.Events[i].Raw)
+				}
+			}
+			if len(r.Events) < most || len(r.Events) == 0 && err == nil {
+				t.Fatalf("%s, %d bytes: %d events after %d, %v", name, n, len(r.Events), most, err)
+			}
+			most = len(r.Events)
+		}
 	}
 }
