@@ -27,6 +27,18 @@ const (
 	Critical Severity = "critical"
 )
 
+// Severities are all, from least to most. The caller owns the slice.
+func Severities() []Severity { return []Severity{Info, Low, Medium, High, Critical} }
+
+// SeverityWords are the same as texts.
+func SeverityWords() []string {
+	var out []string
+	for _, s := range Severities() {
+		out = append(out, string(s))
+	}
+	return out
+}
+
 // Evidence names one event that a finding rests on.
 type Evidence struct {
 	Cluster  string      `json:"cluster"`

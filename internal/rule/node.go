@@ -27,30 +27,38 @@ func Member(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// Members is the members of a mapping by name, aliases followed. Other names and repeated ones are problems, whose File is for the
-// caller to set. members is nil where n is no mapping.
-func Members(n *yaml.Node, what string, names ...string) (members map[string]*yaml.Node, problems []*Problem) {
+// Reporter gathers what is wrong with one part of a document. It is for one goroutine.
+type Reporter struct {
+	File     string // of the problems
+	Rule     string // of the problems, once it is known
+	Problems []*Problem
+}
+
+// Fail adds a problem at n; near is the nearest known name, "" if none is.
+func (r *Reporter) Fail(n *yaml.Node, near, format string, a ...any) {
+	r.Problems = append(r.Problems, &Problem{File: r.File, Line: n.Line, Column: n.Column, Rule: r.Rule, Text: fmt.Sprintf(format, a...), Nearest: near})
+}
+
+// Members is the members of a mapping by name, aliases followed; nil where n is none. Other names and repeated ones are problems.
+func (r *Reporter) Members(n *yaml.Node, what string, names ...string) map[string]*yaml.Node {
 	n = Resolve(n)
-	fail := func(n *yaml.Node, near, format string, a ...any) {
-		problems = append(problems, &Problem{Line: n.Line, Column: n.Column, Text: fmt.Sprintf(format, a...), Nearest: near})
-	}
 	if n.Kind != yaml.MappingNode {
-		fail(n, "", "%s: a mapping is expected", what)
-		return nil, problems
+		r.Fail(n, "", "%s: a mapping is expected", what)
+		return nil
 	}
-	members = make(map[string]*yaml.Node, len(names))
+	members := make(map[string]*yaml.Node, len(names))
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], Resolve(n.Content[i+1])
 		switch {
 		case !slices.Contains(names, k.Value):
-			fail(k, Nearest(k.Value, names), "unknown field %.60q in %s; one of %s is expected", k.Value, what, strings.Join(names, ", "))
+			r.Fail(k, Nearest(k.Value, names), "unknown field %.60q in %s; one of %s is expected", k.Value, what, strings.Join(names, ", "))
 		case members[k.Value] != nil:
-			fail(k, "", "field %q stands twice in %s", k.Value, what)
+			r.Fail(k, "", "field %q stands twice in %s", k.Value, what)
 		default:
 			members[k.Value] = v
 		}
 	}
-	return members, problems
+	return members
 }
 
 // Slug makes the part of an id of a name, which may be any text: lower case letters and digits, parted by dashes, at most 80 bytes.

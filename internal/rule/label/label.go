@@ -32,52 +32,57 @@ func (f *Format) Name() string { return "label" }
 
 // Claims implements rule.Format: a mapping with a list `labels` of mappings, or a single label.
 func (f *Format) Claims(doc *yaml.Node) bool {
-	if l := get(doc, "labels"); l != nil && l.Kind == yaml.SequenceNode {
+	if l := rule.Member(doc, "labels"); l != nil && l.Kind == yaml.SequenceNode {
 		return true
 	}
-	return get(doc, "label") != nil && get(doc, "condition") == nil && get(doc, "detection") == nil
+	return rule.Member(doc, "label") != nil && rule.Member(doc, "condition") == nil && rule.Member(doc, "detection") == nil
 }
 
 // Loader implements rule.Format.
-func (f *Format) Loader() rule.Loader { return &loads{o: f.o, ids: map[string]int{}} }
+func (f *Format) Loader() rule.Loader { return &loader{o: f.o, ids: map[string]int{}} }
 
-type loads struct {
+type loader struct {
 	o        Options
 	ids      map[string]int
 	rules    []*rule.Rule
 	problems []*rule.Problem
 }
 
+// maxBefore bounds the labels of a file that are to be tried in order: each is asked with all those before it.
+const maxBefore = 2000
+
 // Finish implements rule.Loader.
-func (s *loads) Finish() ([]*rule.Rule, []*rule.Problem) { return s.rules, s.problems }
+func (s *loader) Finish() ([]*rule.Rule, []*rule.Problem) { return s.rules, s.problems }
 
 // Add implements rule.Loader.
-func (s *loads) Add(at rule.Place, doc *yaml.Node) {
-	list := get(doc, "labels")
+func (s *loader) Add(at rule.Place, doc *yaml.Node) {
+	list := rule.Member(doc, "labels")
 	if list == nil {
-		l := &loader{loads: s, at: at}
+		l := s.reader(at)
 		s.take(l, l.label(doc))
 		return
 	}
-	file := &loader{loads: s, at: at}
-	m := file.known(doc, "label file", "labels", "first_match")
+	file := s.reader(at)
+	m := file.Members(doc, "label file", "labels", "first_match")
 	first := true
 	if n := m["first_match"]; n != nil {
-		if n.Tag != "!!bool" {
-			file.fail(n, "", "first_match: true or false is expected")
-		}
-		first = strings.EqualFold(n.Value, "true")
+		first = file.boolean(n, "first_match")
 	}
-	s.problems = append(s.problems, file.problems...)
+	s.problems = append(s.problems, file.Problems...)
 	var before match.Or
 	for _, n := range list.Content {
-		l := &loader{loads: s, at: at}
-		r := l.label(resolve(n))
+		l := s.reader(at)
+		r := l.label(rule.Resolve(n))
 		if r != nil && first {
-			// The engine sees the same parts in every rule and asks for each once.
+			if len(before) == maxBefore {
+				l.Fail(n, "", "more than %d labels in one file; without first_match: false the rest is not read", maxBefore)
+				s.take(l, nil)
+				return
+			}
+			// The engine sees the same parts in every rule and asks for each once. All share before's memory.
 			x := r.Expr
 			if len(before) > 0 {
-				r.Expr = match.And{x, match.Not{X: slices.Clone(before)}}
+				r.Expr = match.And{x, match.Not{X: before[:len(before):len(before)]}}
 			}
 			if r.Off == "" {
 				before = append(before, x)
@@ -87,48 +92,47 @@ func (s *loads) Add(at rule.Place, doc *yaml.Node) {
 	}
 }
 
-func (s *loads) take(l *loader, r *rule.Rule) {
-	s.problems = append(s.problems, l.problems...)
+func (s *loader) take(l *reader, r *rule.Rule) {
+	s.problems = append(s.problems, l.Problems...)
 	if r != nil {
 		r.Order = len(s.rules)
 		s.rules = append(s.rules, r)
 	}
 }
 
-// loader reads one label and gathers everything that is wrong with it.
-type loader struct {
-	*loads
-	at       rule.Place
-	name     string
-	problems []*rule.Problem
+// reader reads one label and gathers everything that is wrong with it.
+type reader struct {
+	*loader
+	rule.Reporter
+	at rule.Place
 }
 
-func (l *loader) fail(n *yaml.Node, near, format string, a ...any) {
-	l.problems = append(l.problems, &rule.Problem{File: l.at.File, Line: n.Line, Column: n.Column, Rule: l.name, Text: fmt.Sprintf(format, a...), Nearest: near})
+func (s *loader) reader(at rule.Place) *reader {
+	return &reader{loader: s, Reporter: rule.Reporter{File: at.File}, at: at}
 }
 
 // label gives nil where the label is wrong.
-func (l *loader) label(n *yaml.Node) *rule.Rule {
-	m := l.known(n, "label", "label", "id", "description", "priority", "enabled", "verb", "code", "match", "not", "message", "tags", "references")
+func (l *reader) label(n *yaml.Node) *rule.Rule {
+	m := l.Members(n, "label", "label", "id", "description", "priority", "enabled", "verb", "code", "match", "not", "message", "tags", "references")
 	if m == nil {
 		return nil
 	}
 	name := l.text(m["label"])
-	l.name = name
+	l.Rule = name
 	if name == "" {
-		l.fail(n, "", "no label; a word is expected")
+		l.Fail(n, "", "no label; a word is expected")
 	}
 	r := &rule.Rule{
 		Title: name, Description: l.text(m["description"]), Severity: finding.Medium, Priority: l.text(m["priority"]), Tags: l.texts(m["tags"]), References: l.texts(m["references"]),
 		Format: "label", Layer: l.at.Layer, File: l.at.File, Line: n.Line, Column: n.Column, Stages: rule.DefaultStages(),
 	}
-	if e := m["enabled"]; e != nil && strings.EqualFold(e.Value, "false") {
+	if e := m["enabled"]; e != nil && !l.boolean(e, "enabled") {
 		r.Off = "enabled: false"
 	}
 	if p := m["priority"]; p != nil {
-		words := []string{string(finding.Info), string(finding.Low), string(finding.Medium), string(finding.High), string(finding.Critical)}
+		words := finding.SeverityWords()
 		if !slices.Contains(words, strings.ToLower(p.Value)) {
-			l.fail(p, rule.Nearest(p.Value, words), "priority %.40q: one of %s is expected", p.Value, strings.Join(words, ", "))
+			l.Fail(p, rule.Nearest(p.Value, words), "priority %.40q: one of %s is expected", p.Value, strings.Join(words, ", "))
 		}
 		r.Severity = finding.Severity(strings.ToLower(p.Value))
 	}
@@ -144,19 +148,19 @@ func (l *loader) label(n *yaml.Node) *rule.Rule {
 		and = append(and, match.Not{X: x})
 	}
 	if m["verb"] == nil && m["code"] == nil && m["match"] == nil && m["not"] == nil {
-		l.fail(n, "", "nothing to match; match, not, verb or code is expected")
+		l.Fail(n, "", "nothing to match; match, not, verb or code is expected")
 	}
 	r.Expr = and
 	r.Level = level(and)
 	l.message(m, r)
-	if len(l.problems) > 0 {
+	if len(l.Problems) > 0 {
 		return nil
 	}
 	r.ID = l.id(m["id"], name)
 	return r
 }
 
-func (l *loader) message(m map[string]*yaml.Node, r *rule.Rule) {
+func (l *reader) message(m map[string]*yaml.Node, r *rule.Rule) {
 	text, at := l.text(m["message"]), m["message"]
 	if at == nil {
 		if at = m["description"]; at == nil {
@@ -171,13 +175,13 @@ func (l *loader) message(m map[string]*yaml.Node, r *rule.Rule) {
 		return nil
 	})
 	if err != nil {
-		l.fail(at, "", "message: %v", err)
+		l.Fail(at, "", "message: %v", err)
 		return
 	}
 	r.Message = msg
 }
 
-func (l *loader) knows(path string) (near string, ok bool) {
+func (l *reader) knows(path string) (near string, ok bool) {
 	if l.o.Generic {
 		return "", true
 	}
@@ -185,7 +189,7 @@ func (l *loader) knows(path string) (near string, ok bool) {
 }
 
 // id is the given one, or is made of the label: several labels may bear one word.
-func (l *loader) id(n *yaml.Node, name string) string {
+func (l *reader) id(n *yaml.Node, name string) string {
 	if id := l.text(n); id != "" {
 		return id
 	}
@@ -197,12 +201,12 @@ func (l *loader) id(n *yaml.Node, name string) string {
 }
 
 // codes reads 200, [200, 201], 4xx.
-func (l *loader) codes(n *yaml.Node) match.Expr {
+func (l *reader) codes(n *yaml.Node) match.Expr {
 	p := &match.Pred{Path: "responseStatus.code", Op: match.Glob}
 	for _, c := range l.texts(n) {
 		glob := strings.ReplaceAll(strings.ToLower(c), "x", "?")
 		if len(c) != 3 || strings.Trim(glob, "0123456789?") != "" {
-			l.fail(n, "", "code %.20q: a status such as 200 or 4xx is expected", c)
+			l.Fail(n, "", "code %.20q: a status such as 200 or 4xx is expected", c)
 		}
 		p.Values = append(p.Values, glob)
 	}
@@ -210,19 +214,19 @@ func (l *loader) codes(n *yaml.Node) match.Expr {
 }
 
 // patterns reads {path: regex, path: [regex, regex]}: each path must have a value that one of its patterns matches.
-func (l *loader) patterns(n *yaml.Node) []match.Expr {
+func (l *reader) patterns(n *yaml.Node) []match.Expr {
 	if n == nil {
 		return nil
 	}
 	if n.Kind != yaml.MappingNode {
-		l.fail(n, "", "a mapping of fields to regular expressions is expected")
+		l.Fail(n, "", "a mapping of fields to regular expressions is expected")
 		return nil
 	}
 	var out []match.Expr
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], resolve(n.Content[i+1])
+		k, v := n.Content[i], rule.Resolve(n.Content[i+1])
 		if near, ok := l.knows(k.Value); !ok {
-			l.fail(k, near, "unknown field %.60q", k.Value)
+			l.Fail(k, near, "unknown field %.60q", k.Value)
 			continue
 		}
 		p := &match.Pred{Path: k.Value, Op: match.Regex, Values: l.texts(v)}
@@ -232,11 +236,11 @@ func (l *loader) patterns(n *yaml.Node) []match.Expr {
 				if v.Kind == yaml.SequenceNode {
 					at = v.Content[j]
 				}
-				l.fail(at, "", "%s: %v", k.Value, err)
+				l.Fail(at, "", "%s: %v", k.Value, err)
 			}
 		}
 		if len(p.Values) == 0 {
-			l.fail(v, "", "%s: a regular expression is expected", k.Value)
+			l.Fail(v, "", "%s: a regular expression is expected", k.Value)
 		}
 		out = append(out, p)
 	}
@@ -259,30 +263,27 @@ func level(x match.Expr) (out audit.Level) {
 	return out
 }
 
-// known is the members of a mapping by name; others than names are problems. nil: n is no mapping.
-func (l *loader) known(n *yaml.Node, what string, names ...string) map[string]*yaml.Node {
-	out, problems := rule.Members(n, what, names...)
-	for _, p := range problems {
-		p.File, p.Rule = l.at.File, l.name
-		l.problems = append(l.problems, p)
+func (l *reader) boolean(n *yaml.Node, key string) bool {
+	if n.Tag != "!!bool" {
+		l.Fail(n, "", "%s: true or false is expected", key)
 	}
-	return out
+	return strings.EqualFold(n.Value, "true")
 }
 
 // text is a scalar's text; "" where n is nil.
-func (l *loader) text(n *yaml.Node) string {
+func (l *reader) text(n *yaml.Node) string {
 	if n == nil {
 		return ""
 	}
 	if n.Kind != yaml.ScalarNode {
-		l.fail(n, "", "a text is expected")
+		l.Fail(n, "", "a text is expected")
 		return ""
 	}
 	return n.Value
 }
 
 // texts are those of a list, or one.
-func (l *loader) texts(n *yaml.Node) []string {
+func (l *reader) texts(n *yaml.Node) []string {
 	if n == nil {
 		return nil
 	}
@@ -291,11 +292,7 @@ func (l *loader) texts(n *yaml.Node) []string {
 	}
 	var out []string
 	for _, c := range n.Content {
-		out = append(out, l.text(resolve(c)))
+		out = append(out, l.text(rule.Resolve(c)))
 	}
 	return out
 }
-
-func resolve(n *yaml.Node) *yaml.Node { return rule.Resolve(n) }
-
-func get(n *yaml.Node, key string) *yaml.Node { return rule.Member(n, key) }

@@ -3,6 +3,7 @@ package label_test
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -108,6 +109,7 @@ func TestProblems(t *testing.T) {
   - label: D
     code: 40
     colour: red
+  - {label: E, verb: get, enabled: no}
 `)
 	want := []string{
 		`l.yaml:3:13: rule A: unknown field "requestUri" (did you mean "requestURI"?)`,
@@ -117,9 +119,30 @@ func TestProblems(t *testing.T) {
 		`l.yaml:8:5: rule C: nothing to match; match, not, verb or code is expected`,
 		`l.yaml:11:5: unknown field "colour" in label; one of label, id, description, priority, enabled, verb, code, match, not, message, tags, references is expected`,
 		`l.yaml:10:11: rule D: code "40": a status such as 200 or 4xx is expected`,
+		`l.yaml:12:36: rule E: enabled: true or false is expected`,
 	}
 	if diff := cmp.Diff(want, problems); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestManyLabels: each of a file's labels is asked with all those before it, so their number is bounded where the first is to count.
+func TestManyLabels(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("labels:\n")
+	for i := range 2001 {
+		fmt.Fprintf(&b, "- {label: L%d, verb: v%d}\n", i, i)
+	}
+	rules, problems := load(t, b.String())
+	if diff := cmp.Diff([]string{"l.yaml:2002:3: rule L2000: more than 2000 labels in one file; without first_match: false the rest is not read"}, problems); diff != "" || len(rules) != 2000 {
+		t.Error(len(rules), diff)
+	}
+	if rules, problems = load(t, "first_match: false\n"+b.String()); len(rules) != 2001 || problems != nil {
+		t.Error(len(rules), problems)
+	}
+	ev := event(t, "v1999", "/x", 200)
+	if ok, err := rules[1999].Match(&ev); !ok || err != nil {
+		t.Error(ok, err)
 	}
 }
 

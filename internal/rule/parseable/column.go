@@ -23,7 +23,7 @@ var header = map[string]string{
 }
 
 // knows reports whether an event can have the column, or gives the nearest column that one can have.
-func (l *loader) knows(column string) (near string, ok bool) {
+func (l *reader) knows(column string) (near string, ok bool) {
 	if l.o.Generic || strings.HasPrefix(column, "p_") { // p_timestamp, p_tags, p_metadata: the server's own
 		return "", true
 	}
@@ -38,11 +38,11 @@ func (l *loader) knows(column string) (near string, ok bool) {
 	return near, ok
 }
 
-// column0 reports an unknown column at its place.
-func (l *loader) column0(n *yaml.Node, column string) bool {
+// knownColumn reports an unknown column at its place.
+func (l *reader) knownColumn(n *yaml.Node, column string) bool {
 	near, ok := l.knows(column)
 	if !ok {
-		l.fail(n, near, "unknown column %.60q", column)
+		l.Fail(n, near, "unknown column %.60q", column)
 	}
 	return ok
 }
@@ -70,7 +70,7 @@ func flattened(v []byte, name string, yield func(string) bool) bool {
 		return true
 	}
 	if v[0] == '[' {
-		for el := range audit.Elements(v) {
+		for el := range audit.Leaves(v) {
 			if !flattened(el, name, yield) {
 				return false
 			}
@@ -132,7 +132,7 @@ func (t template) Render(ev *audit.Event) string {
 }
 
 // template reads a message; a name in braces that no event has is refused.
-func (l *loader) template(n *yaml.Node, s string) rule.Renderer {
+func (l *reader) template(n *yaml.Node, s string) rule.Renderer {
 	var t template
 	for {
 		before, rest, ok := strings.Cut(s, "{")
@@ -140,7 +140,7 @@ func (l *loader) template(n *yaml.Node, s string) rule.Renderer {
 		if !ok || !closed {
 			return append(t, piece{text: s})
 		}
-		if name = strings.TrimSpace(name); l.column0(n, name) {
+		if name = strings.TrimSpace(name); l.knownColumn(n, name) {
 			t = append(t, piece{text: before, column: name})
 		}
 		s = after

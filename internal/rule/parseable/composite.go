@@ -24,10 +24,10 @@ type parser struct {
 	s     string
 	i     int
 	depth int
-	l     *loader
+	l     *reader
 }
 
-func parseComposite(s string, l *loader) (x match.Expr, err *compositeError) {
+func parseComposite(s string, l *reader) (x match.Expr, err *compositeError) {
 	defer func() {
 		if p := recover(); p != nil {
 			e, ok := p.(*compositeError)

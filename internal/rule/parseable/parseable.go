@@ -3,7 +3,6 @@
 package parseable
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -30,14 +29,14 @@ func (f *Format) Name() string { return "parseable" }
 
 // Claims implements rule.Format: a mapping with a list of alerts, whose own form tells it from other files with that key.
 func (f *Format) Claims(doc *yaml.Node) bool {
-	alerts := get(doc, "alerts")
-	return alerts != nil && alerts.Kind == yaml.SequenceNode && get(doc, "groups") == nil && get(doc, "detection") == nil
+	alerts := rule.Member(doc, "alerts")
+	return alerts != nil && alerts.Kind == yaml.SequenceNode && rule.Member(doc, "groups") == nil && rule.Member(doc, "detection") == nil
 }
 
 // Loader implements rule.Format.
-func (f *Format) Loader() rule.Loader { return &loads{o: f.o, ids: map[string]int{}} }
+func (f *Format) Loader() rule.Loader { return &loader{o: f.o, ids: map[string]int{}} }
 
-type loads struct {
+type loader struct {
 	o        Options
 	ids      map[string]int
 	rules    []*rule.Rule
@@ -45,57 +44,56 @@ type loads struct {
 }
 
 // Finish implements rule.Loader.
-func (s *loads) Finish() ([]*rule.Rule, []*rule.Problem) { return s.rules, s.problems }
+func (s *loader) Finish() ([]*rule.Rule, []*rule.Problem) { return s.rules, s.problems }
 
 // Add implements rule.Loader.
-func (s *loads) Add(at rule.Place, doc *yaml.Node) {
-	l := &loader{loads: s, at: at}
-	if v := l.known(doc, "alert file", "version", "alerts")["version"]; v == nil {
-		l.fail(doc, "", "no version; v1 is expected")
+func (s *loader) Add(at rule.Place, doc *yaml.Node) {
+	l := s.reader(at)
+	if v := l.Members(doc, "alert file", "version", "alerts")["version"]; v == nil {
+		l.Fail(doc, "", "no version; v1 is expected")
 	} else if v.Value != "v1" {
-		l.fail(v, "", "version %.40q is unknown; v1 is expected", v.Value)
+		l.Fail(v, "", "version %.40q is unknown; v1 is expected", v.Value)
 	}
-	if len(l.problems) > 0 {
-		s.problems = append(s.problems, l.problems...)
+	if len(l.Problems) > 0 {
+		s.problems = append(s.problems, l.Problems...)
 		return // of another version nothing is known
 	}
 	names := map[string]bool{}
-	for _, a := range get(doc, "alerts").Content {
-		l := &loader{loads: s, at: at}
-		l.alert(resolve(a), names)
-		s.problems = append(s.problems, l.problems...)
+	for _, a := range rule.Member(doc, "alerts").Content {
+		l := s.reader(at)
+		l.alert(rule.Resolve(a), names)
+		s.problems = append(s.problems, l.Problems...)
 	}
 }
 
-// loader reads one alert and gathers everything that is wrong with it.
-type loader struct {
-	*loads
-	at       rule.Place
-	name     string
-	problems []*rule.Problem
+// reader reads one alert and gathers everything that is wrong with it.
+type reader struct {
+	*loader
+	rule.Reporter
+	at rule.Place
 }
 
-func (l *loader) fail(n *yaml.Node, near, format string, a ...any) {
-	l.problems = append(l.problems, &rule.Problem{File: l.at.File, Line: n.Line, Column: n.Column, Rule: l.name, Text: fmt.Sprintf(format, a...), Nearest: near})
+func (s *loader) reader(at rule.Place) *reader {
+	return &reader{loader: s, Reporter: rule.Reporter{File: at.File}, at: at}
 }
 
-func (l *loader) alert(n *yaml.Node, names map[string]bool) {
-	m := l.known(n, "alert", "version", "id", "name", "message", "rule", "targets")
+func (l *reader) alert(n *yaml.Node, names map[string]bool) {
+	m := l.Members(n, "alert", "version", "id", "name", "message", "rule", "targets")
 	if m == nil {
 		return
 	}
 	name, _ := l.text(n, m, "name")
-	l.name = name
+	l.Rule = name
 	switch {
 	case m["name"] != nil && strings.TrimSpace(name) == "":
-		l.fail(m["name"], "", "name is empty; every alert needs one")
+		l.Fail(m["name"], "", "name is empty; every alert needs one")
 	case names[name]:
-		l.fail(m["name"], "", "name %.60q is used already in this file", name)
+		l.Fail(m["name"], "", "name %.60q is used already in this file", name)
 	}
 	names[name] = true
 	message, _ := l.text(n, m, "message")
 	if m["message"] != nil && message == "" {
-		l.fail(m["message"], "", "message is empty")
+		l.Fail(m["message"], "", "message is empty")
 	}
 	l.targets(n, m["targets"])
 	r := &rule.Rule{
@@ -105,7 +103,7 @@ func (l *loader) alert(n *yaml.Node, names map[string]bool) {
 		r.Message = l.template(m["message"], message)
 	}
 	repeats := l.rule(n, m["rule"], r)
-	if len(l.problems) > 0 {
+	if len(l.Problems) > 0 {
 		return
 	}
 	r.Level = level(r.Expr)
@@ -121,7 +119,7 @@ func (l *loader) alert(n *yaml.Node, names map[string]bool) {
 }
 
 // id makes the rule's id of its name.
-func (l *loader) id(name string) string {
+func (l *reader) id(name string) string {
 	id := "parseable." + rule.Slug(name)
 	if l.ids[id]++; l.ids[id] > 1 {
 		id += "-" + strconv.Itoa(l.ids[id])
@@ -130,12 +128,12 @@ func (l *loader) id(name string) string {
 }
 
 // rule reads the condition into r. repeats is 0 for a composite rule.
-func (l *loader) rule(alert, n *yaml.Node, r *rule.Rule) (repeats int) {
+func (l *reader) rule(alert, n *yaml.Node, r *rule.Rule) (repeats int) {
 	if n == nil {
-		l.fail(alert, "", "no rule; {type: column|composite, config: …} is expected")
+		l.Fail(alert, "", "no rule; {type: column|composite, config: …} is expected")
 		return 0
 	}
-	m := l.known(n, "rule", "type", "config")
+	m := l.Members(n, "rule", "type", "config")
 	if m == nil {
 		return 0
 	}
@@ -144,27 +142,27 @@ func (l *loader) rule(alert, n *yaml.Node, r *rule.Rule) (repeats int) {
 	switch {
 	case !ok:
 	case config == nil:
-		l.fail(n, "", "no config")
+		l.Fail(n, "", "no config")
 	case kind == "column":
 		return l.column(config, r)
 	case kind == "composite" && config.Kind == yaml.ScalarNode:
 		x, err := parseComposite(config.Value, l)
 		if err != nil {
-			l.fail(config, err.near, "config: at character %d: %s", err.at+1, err.text)
+			l.Fail(config, err.near, "config: at character %d: %s", err.at+1, err.text)
 			return 0
 		}
 		r.Expr = x
 	case kind == "composite":
 		r.Expr = l.tree(config, 0)
 	default:
-		l.fail(m["type"], rule.Nearest(kind, []string{"column", "composite"}), "type %.40q: column or composite is expected", kind)
+		l.Fail(m["type"], rule.Nearest(kind, []string{"column", "composite"}), "type %.40q: column or composite is expected", kind)
 	}
 	return 0
 }
 
 // column reads a column rule: one comparison and how often it must hold.
-func (l *loader) column(n *yaml.Node, r *rule.Rule) (repeats int) {
-	m := l.known(n, "config", "column", "operator", "value", "repeats", "ignoreCase", "ignore_case")
+func (l *reader) column(n *yaml.Node, r *rule.Rule) (repeats int) {
+	m := l.Members(n, "config", "column", "operator", "value", "repeats", "ignoreCase", "ignore_case")
 	if m == nil {
 		return 0
 	}
@@ -172,7 +170,7 @@ func (l *loader) column(n *yaml.Node, r *rule.Rule) (repeats int) {
 	if v := m["repeats"]; v != nil {
 		i, err := strconv.Atoi(v.Value)
 		if err != nil || i < 1 || i > 1_000_000_000 {
-			l.fail(v, "", "repeats %.40q: a whole number from 1 is expected", v.Value)
+			l.Fail(v, "", "repeats %.40q: a whole number from 1 is expected", v.Value)
 		}
 		repeats = i
 	}
@@ -181,25 +179,25 @@ func (l *loader) column(n *yaml.Node, r *rule.Rule) (repeats int) {
 }
 
 // leaf reads a comparison; kind is "string", "numeric" or "" where the value's type decides.
-func (l *loader) leaf(n *yaml.Node, m map[string]*yaml.Node, kind string) match.Expr {
+func (l *reader) leaf(n *yaml.Node, m map[string]*yaml.Node, kind string) match.Expr {
 	column, ok := l.text(n, m, "column")
-	if !ok || !l.column0(m["column"], column) {
+	if !ok || !l.knownColumn(m["column"], column) {
 		return nil
 	}
 	v := m["value"]
 	if v == nil || v.Kind != yaml.ScalarNode {
-		l.fail(n, "", "no value; a text or a number is expected")
+		l.Fail(n, "", "no value; a text or a number is expected")
 		return nil
 	}
 	number := v.Tag == "!!int" || v.Tag == "!!float"
 	if kind == "" && number || kind == "numeric" {
 		kind = "numeric"
 		if !number {
-			l.fail(v, "", "value %.40q: a number is expected", v.Value)
+			l.Fail(v, "", "value %.40q: a number is expected", v.Value)
 			return nil
 		}
 	} else if kind = "string"; v.Tag != "!!str" {
-		l.fail(v, "", "value %.40q: a text is expected", v.Value)
+		l.Fail(v, "", "value %.40q: a text is expected", v.Value)
 		return nil
 	}
 	op := map[string]string{"string": "contains", "numeric": "equalTo"}[kind]
@@ -210,7 +208,7 @@ func (l *loader) leaf(n *yaml.Node, m map[string]*yaml.Node, kind string) match.
 	for _, key := range []string{"ignoreCase", "ignore_case"} {
 		if c := m[key]; c != nil {
 			if c.Tag != "!!bool" {
-				l.fail(c, "", "%s: true or false is expected", key)
+				l.Fail(c, "", "%s: true or false is expected", key)
 			}
 			fold = strings.EqualFold(c.Value, "true")
 		}
@@ -218,10 +216,10 @@ func (l *loader) leaf(n *yaml.Node, m map[string]*yaml.Node, kind string) match.
 	x, known, err := compare(column, kind, op, v.Value, fold)
 	switch {
 	case err != nil:
-		l.fail(v, "", "value: %v", err)
+		l.Fail(v, "", "value: %v", err)
 	case x == nil:
 		at := m["operator"]
-		l.fail(at, rule.Nearest(op, known), "operator %.40q does not fit a %s value; one of %s is expected", op, kind, strings.Join(known, ", "))
+		l.Fail(at, rule.Nearest(op, known), "operator %.40q does not fit a %s value; one of %s is expected", op, kind, strings.Join(known, ", "))
 	}
 	return x
 }
@@ -230,21 +228,21 @@ func (l *loader) leaf(n *yaml.Node, m map[string]*yaml.Node, kind string) match.
 const maxDepth = 200
 
 // tree reads a composite rule in its JSON form.
-func (l *loader) tree(n *yaml.Node, depth int) match.Expr {
-	n = resolve(n)
+func (l *reader) tree(n *yaml.Node, depth int) match.Expr {
+	n = rule.Resolve(n)
 	if depth > maxDepth {
-		l.fail(n, "", "rule is nested deeper than %d", maxDepth)
+		l.Fail(n, "", "rule is nested deeper than %d", maxDepth)
 		return nil
 	}
 	if n.Kind != yaml.MappingNode || len(n.Content) != 2 {
-		l.fail(n, "", "one of and, or, not, numeric, string is expected")
+		l.Fail(n, "", "one of and, or, not, numeric, string is expected")
 		return nil
 	}
-	key, v := n.Content[0], resolve(n.Content[1])
+	key, v := n.Content[0], rule.Resolve(n.Content[1])
 	switch key.Value {
 	case "and", "or":
 		if v.Kind != yaml.SequenceNode || len(v.Content) == 0 {
-			l.fail(v, "", "%s: a list of rules is expected", key.Value)
+			l.Fail(v, "", "%s: a list of rules is expected", key.Value)
 			return nil
 		}
 		var parts []match.Expr
@@ -258,19 +256,19 @@ func (l *loader) tree(n *yaml.Node, depth int) match.Expr {
 	case "not":
 		return match.Not{X: l.tree(v, depth+1)}
 	case "numeric", "string":
-		if m := l.known(v, key.Value, "column", "operator", "value", "ignoreCase", "ignore_case"); m != nil {
+		if m := l.Members(v, key.Value, "column", "operator", "value", "ignoreCase", "ignore_case"); m != nil {
 			return l.leaf(v, m, key.Value)
 		}
 		return nil
 	}
-	l.fail(key, rule.Nearest(key.Value, []string{"and", "or", "not", "numeric", "string"}), "%.40q: one of and, or, not, numeric, string is expected", key.Value)
+	l.Fail(key, rule.Nearest(key.Value, []string{"and", "or", "not", "numeric", "string"}), "%.40q: one of and, or, not, numeric, string is expected", key.Value)
 	return nil
 }
 
 // targets checks where the alert goes. Endpoints are not: templates with placeholders are files as well.
-func (l *loader) targets(alert, n *yaml.Node) {
+func (l *reader) targets(alert, n *yaml.Node) {
 	if n == nil || n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
-		l.fail(alert, "", "no targets; a list with at least one is expected")
+		l.Fail(alert, "", "no targets; a list with at least one is expected")
 		return
 	}
 	fields := map[string][]string{
@@ -279,17 +277,17 @@ func (l *loader) targets(alert, n *yaml.Node) {
 		"alertmanager": {"type", "endpoint", "skip_tls_check", "username", "password", "repeat"},
 	}
 	for _, c := range n.Content {
-		c = resolve(c)
-		kind := get(c, "type")
+		c = rule.Resolve(c)
+		kind := rule.Member(c, "type")
 		if kind == nil || fields[kind.Value] == nil {
 			at, word := c, ""
 			if kind != nil {
 				at, word = kind, kind.Value
 			}
-			l.fail(at, rule.Nearest(word, []string{"slack", "webhook", "alertmanager"}), "target type %.40q: slack, webhook or alertmanager is expected", word)
+			l.Fail(at, rule.Nearest(word, []string{"slack", "webhook", "alertmanager"}), "target type %.40q: slack, webhook or alertmanager is expected", word)
 			continue
 		}
-		m := l.known(c, kind.Value+" target", fields[kind.Value]...)
+		m := l.Members(c, kind.Value+" target", fields[kind.Value]...)
 		l.text(c, m, "endpoint")
 		if rep := m["repeat"]; rep != nil {
 			l.repeat(rep)
@@ -297,44 +295,30 @@ func (l *loader) targets(alert, n *yaml.Node) {
 	}
 }
 
-func (l *loader) repeat(n *yaml.Node) {
-	m := l.known(n, "repeat", "interval", "times")
+func (l *reader) repeat(n *yaml.Node) {
+	m := l.Members(n, "repeat", "interval", "times")
 	if v := m["interval"]; v != nil {
 		if _, err := parseInterval(v.Value); err != nil {
-			l.fail(v, "", "interval %.40q: a duration such as 30s or 10m is expected", v.Value)
+			l.Fail(v, "", "interval %.40q: a duration such as 30s or 10m is expected", v.Value)
 		}
 	}
 	if v := m["times"]; v != nil {
 		if i, err := strconv.Atoi(v.Value); err != nil || i < 0 {
-			l.fail(v, "", "times %.40q: a whole number is expected", v.Value)
+			l.Fail(v, "", "times %.40q: a whole number is expected", v.Value)
 		}
 	}
 }
 
-// known is the members of a mapping by name; others than names are problems. nil: n is no mapping.
-func (l *loader) known(n *yaml.Node, what string, names ...string) map[string]*yaml.Node {
-	out, problems := rule.Members(n, what, names...)
-	for _, p := range problems {
-		p.File, p.Rule = l.at.File, l.name
-		l.problems = append(l.problems, p)
-	}
-	return out
-}
-
 // text is a wanted text of a mapping that known has read.
-func (l *loader) text(n *yaml.Node, m map[string]*yaml.Node, key string) (string, bool) {
+func (l *reader) text(n *yaml.Node, m map[string]*yaml.Node, key string) (string, bool) {
 	v := m[key]
 	if v == nil {
-		l.fail(n, "", "no %s", key)
+		l.Fail(n, "", "no %s", key)
 		return "", false
 	}
 	if v.Kind != yaml.ScalarNode || v.Tag == "!!null" {
-		l.fail(v, "", "%s: a text is expected", key)
+		l.Fail(v, "", "%s: a text is expected", key)
 		return "", false
 	}
 	return v.Value, true
 }
-
-func resolve(n *yaml.Node) *yaml.Node { return rule.Resolve(n) }
-
-func get(n *yaml.Node, key string) *yaml.Node { return rule.Member(n, key) }
