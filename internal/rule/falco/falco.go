@@ -52,11 +52,12 @@ func (f *Format) Name() string { return "falco" }
 // itemKeys are those that say what an item of a rules file is.
 var itemKeys = []string{"rule", "macro", "list", "required_engine_version", "required_plugin_versions"}
 
-// Claims implements rule.Format: a list in which some item is a mapping that has the key of a Falco item.
+// Claims implements rule.Format: a list in which some item is a mapping that has the key of a Falco item, or such an item without its list,
+// which is an error that this format explains best.
 func (f *Format) Claims(doc *yaml.Node) bool {
 	doc = follow(doc)
 	if doc.Kind != yaml.SequenceNode {
-		return false
+		return kindOf(doc) != "" && !hasKey(doc, "id")
 	}
 	for _, item := range doc.Content {
 		if kindOf(follow(item)) != "" {
@@ -72,13 +73,20 @@ func kindOf(n *yaml.Node) string {
 		return ""
 	}
 	for _, kind := range [...]string{"required_engine_version", "required_plugin_versions", "list", "macro", "rule"} {
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if n.Content[i].Value == kind {
-				return kind
-			}
+		if hasKey(n, kind) {
+			return kind
 		}
 	}
 	return ""
+}
+
+func hasKey(n *yaml.Node, key string) bool {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return true
+		}
+	}
+	return false
 }
 
 // Loader implements rule.Format.

@@ -293,7 +293,7 @@ func TestClaims(t *testing.T) {
 	}
 	for s, want := range map[string]bool{
 		"- rule: x": true, "- macro: x": true, "- list: x": true, "- required_engine_version: 1": true, "- required_plugin_versions: []": true, "- \n- rule: x": true,
-		"- x: y": false, "rule: x": false, "[]": false, "- rule": false, "id: x\ncondition: y": false, "[{a: b}, [rule]]": false,
+		"rule: x": true, "- x: y": false, "id: x\nlist: [y]": false, "[]": false, "- rule": false, "id: x\ncondition: y": false, "[{a: b}, [rule]]": false,
 	} {
 		var n yaml.Node
 		if err := yaml.Unmarshal([]byte(s), &n); err != nil {
