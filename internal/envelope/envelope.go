@@ -110,20 +110,29 @@ type decoder struct {
 
 // add parses one event, or puts it with the rejected.
 func (d *decoder) add(cluster string, raw []byte) {
-	if d.any && !bare(raw) {
-		switch {
-		case raw[0] == '"':
-			d.text(cluster, raw)
-			return
-		case raw[0] == '[' && d.depth < maxNest:
-			d.depth++
-			d.elements(cluster, raw)
-			d.depth--
-			return
-		case d.open(cluster, raw):
-			return
-		}
+	if d.any && !bare(raw) && d.wrapped(cluster, raw) {
+		return
 	}
+	d.parsed(cluster, raw)
+}
+
+// wrapped takes the events out of a value that is none itself. false: it has no form that is known.
+func (d *decoder) wrapped(cluster string, raw []byte) bool {
+	switch {
+	case raw[0] == '"':
+		d.text(cluster, raw)
+		return true
+	case raw[0] == '[' && d.depth < maxNest:
+		d.depth++
+		d.elements(cluster, raw)
+		d.depth--
+		return true
+	}
+	return d.open(cluster, raw)
+}
+
+// parsed is add for what is an event or nothing.
+func (d *decoder) parsed(cluster string, raw []byte) {
 	err := fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, len(raw), audit.MaxEventBytes)
 	if len(raw) <= audit.MaxEventBytes {
 		var e audit.Event

@@ -153,7 +153,16 @@ func (d *decoder) items(cluster string, b []byte, i int) (end int, rest []byte) 
 	}
 	for {
 		i = space(b, i)
-		if e, n, err := d.prefix(cluster, b[i:min(len(b), i+audit.MaxEventBytes)]); err == nil && e.Kind != audit.KindFinding {
+		if d.any && !bare(b[i:]) {
+			end := valueEnd(b, i)
+			if end < 0 {
+				return -1, b[min(i, len(b)):]
+			}
+			if raw := b[i:end:end]; !d.wrapped(cluster, raw) {
+				d.parsed(cluster, raw) // refused, with the reason
+			}
+			i = end
+		} else if e, n, err := audit.ParsePrefix(cluster, b[i:min(len(b), i+audit.MaxEventBytes)]); err == nil && e.Kind != audit.KindFinding {
 			d.take(e)
 			i += n
 		} else {
@@ -161,7 +170,7 @@ func (d *decoder) items(cluster string, b []byte, i int) (end int, rest []byte) 
 			if end < 0 {
 				return -1, b[min(i, len(b)):]
 			}
-			d.add(cluster, b[i:end:end])
+			d.parsed(cluster, b[i:end:end])
 			i = end
 		}
 		i = space(b, i)
@@ -173,14 +182,6 @@ func (d *decoder) items(cluster string, b []byte, i int) (end int, rest []byte) 
 		}
 		i++
 	}
-}
-
-// prefix is audit.ParsePrefix for what may be an event.
-func (d *decoder) prefix(cluster string, b []byte) (audit.Event, int, error) {
-	if d.any && !bare(b) {
-		return audit.Event{}, 0, audit.ErrNotAudit
-	}
-	return audit.ParsePrefix(cluster, b)
 }
 
 func (d *decoder) array(cluster string, body []byte, i int) error {
