@@ -36,7 +36,7 @@ func (c *Correlator) Adopt(old *Correlator) {
 		g.inPlan, g.inAll = g.p.idle.PushBack(g), c.lru.PushBack(g)
 		c.state += g.bytes
 		if g.open {
-			heap.Push(&c.timers, timer{g.end, g})
+			heap.Push(&c.timers, g)
 		}
 	}
 }

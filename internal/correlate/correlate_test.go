@@ -283,3 +283,35 @@ func BenchmarkAdd(b *testing.B) {
 		f.c.Add(&x.ev, x.id, 0, hits)
 	}
 }
+
+// TestLargeSum: sums do not overflow, and come down again.
+func TestLargeSum(t *testing.T) {
+	var w numbers
+	n, ok := parseNumber("8999999999.25")
+	if !ok || !n.tame {
+		t.Fatal(n)
+	}
+	for i := range 5000 {
+		n.micros = int64(i)
+		w.add(n)
+	}
+	if got, want := w.total(), 5000*8999999999.25; got != want {
+		t.Errorf("%f, want %f", got, want)
+	}
+	if w.trim(4999); w.total() != 8999999999.25 {
+		t.Errorf("%f is left", w.total())
+	}
+}
+
+// TestEvictedTimers: a group that is forgotten leaves no timer behind, whose memory nobody would count.
+func TestEvictedTimers(t *testing.T) {
+	f := newFeeder(t, Options{MaxBytes: 64 << 10}, correlation("c", rule.Correlation{Type: rule.EventCount, Of: []string{"a"}, Timespan: 1000 * time.Hour,
+		GroupBy: []rule.Key{{Name: "u", Path: "user.username"}}, Conds: []rule.Compare{{Op: "lt", Value: 1}}}))
+	for i := range 1000 {
+		f.event(i, 0, "a", fmt.Sprint("user", i), "v")
+	}
+	f.event(1000, 0, "a", "last", "v")
+	if groups := len(f.c.plans[0].groups); len(f.c.timers) != groups || groups == 0 || groups > 100 {
+		t.Errorf("%d timers of %d groups", len(f.c.timers), groups)
+	}
+}

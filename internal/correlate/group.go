@@ -32,13 +32,13 @@ type group struct {
 	touched int64
 	inPlan  *list.Element
 	inAll   *list.Element
-	gone    bool
 
 	fired   bool // and when
 	firedAt int64
 
-	open bool // a window that is decided when it closes, and its end
-	end  int64
+	open  bool // a window that is decided when it closes, its end, and the group's place in timers
+	end   int64
+	timer int
 
 	firing bool // of a streak
 	*state      // nil of first_seen, which may have very many groups
@@ -166,7 +166,7 @@ func (c *Correlator) window(g *group, occ []occurrence) {
 	if g.p.atClose {
 		if !g.open {
 			g.open, g.end = true, o.micros+g.p.span
-			heap.Push(&c.timers, timer{g.end, g})
+			heap.Push(&c.timers, g)
 		} else {
 			c.charge(g, -g.last.cost())
 		}
@@ -191,14 +191,13 @@ func (o *occurrence) cost() int { return itemBytes + len(o.event.Raw) }
 
 // close decides the window that closes first.
 func (c *Correlator) close() {
-	t, _ := heap.Pop(&c.timers).(timer)
-	g := t.g
+	g := heap.Pop(&c.timers).(*group) //nolint:forcetypeassert // it holds nothing else
 	g.open = false
 	last := g.last
 	g.last = occurrence{}
 	c.charge(g, -last.cost())
-	c.decide(g, last, t.at)
-	c.trim(g, t.at+1)
+	c.decide(g, last, g.end)
+	c.trim(g, g.end+1)
 	c.work()
 }
 
@@ -306,7 +305,9 @@ func (c *Correlator) bounded() {
 }
 
 func (c *Correlator) forget(g *group) {
-	g.gone = true
+	if g.open {
+		heap.Remove(&c.timers, g.timer)
+	}
 	if g.firing {
 		g.p.firing--
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"container/heap"
+	"slices"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/rule"
@@ -24,12 +25,10 @@ type item struct {
 const itemBytes = 800
 
 func newItem(ev *audit.Event, id audit.Identity, at int64, rules []*rule.Rule) *item {
-	it := &item{micros: at, id: id, event: own(ev), rules: bytesOf(rules)}
+	it := &item{micros: at, id: id, event: own(ev), rules: slices.Clone(rules)}
 	it.bytes = itemBytes + len(ev.Raw) + len(ev.Cluster) + 8*len(rules)
 	return it
 }
-
-func bytesOf(rules []*rule.Rule) []*rule.Rule { return append([]*rule.Rule(nil), rules...) }
 
 // own copies an event, which may share a large batch's memory.
 func own(ev *audit.Event) *audit.Event {
@@ -144,38 +143,39 @@ func (h *marks) Pop() any {
 	return m
 }
 
-// timer is the end of a window that is decided when it closes.
-type timer struct {
-	at int64
-	g  *group
+// timers is a heap of the groups whose window is open, by its end.
+type timers []*group
+
+func (h timers) Len() int { return len(h) }
+func (h timers) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].timer, h[j].timer = i, j
 }
-
-type timers []timer
-
-func (h timers) Len() int      { return len(h) }
-func (h timers) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h timers) Less(i, j int) bool {
 	a, b := h[i], h[j]
-	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.g.p.place, b.g.p.place), cmp.Compare(a.g.key, b.g.key)) < 0
+	return cmp.Or(cmp.Compare(a.end, b.end), cmp.Compare(a.p.place, b.p.place), cmp.Compare(a.key, b.key)) < 0
 }
-func (h *timers) Push(x any) { *h = append(*h, x.(timer)) } //nolint:forcetypeassert // heap.Interface
+
+// Push is heap.Interface's.
+func (h *timers) Push(x any) {
+	g := x.(*group) //nolint:forcetypeassert // heap.Interface
+	g.timer = len(*h)
+	*h = append(*h, g)
+}
 
 // Pop is heap.Interface's.
 func (h *timers) Pop() any {
 	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = timer{}
+	g := old[len(old)-1]
+	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
-	return t
+	return g
 }
 
-// next is when the first window closes. Groups that were evicted are passed over.
-func (h *timers) next() (int64, bool) {
-	for len(*h) > 0 {
-		if t := (*h)[0]; !t.g.gone && t.g.open && t.g.end == t.at {
-			return t.at, true
-		}
-		heap.Pop(h)
+// next is when the first window closes.
+func (h timers) next() (int64, bool) {
+	if len(h) == 0 {
+		return 0, false
 	}
-	return 0, false
+	return h[0].end, true
 }

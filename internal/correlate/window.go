@@ -77,11 +77,12 @@ func (d *distinct) trim(from int64) (bytes int) {
 	return bytes
 }
 
-// numbers are the values of a field in a window. Values of at most six decimals are added up as whole millionths, so that a sum is exact
-// and depends on neither order nor history.
+// numbers are the values of a field in a window. Values of at most six decimals are added up as whole numbers and millionths, so that a sum is
+// exact and depends on neither order nor history.
 type numbers struct {
 	slots  ring[number]
-	sum    int64     // millionths, of the tame
+	whole  int64     // of the tame
+	parts  int64     // millionths of the tame
 	wild   int       // values that are no such number
 	sorted []float64 // for percentiles
 	rank   bool      // sorted is wanted
@@ -116,7 +117,7 @@ func parseNumber(s string) (number, bool) {
 func (w *numbers) add(n number) (bytes int) {
 	w.slots.push(n)
 	if n.tame {
-		w.sum += n.exact
+		w.whole, w.parts = w.whole+n.exact/1e6, w.parts+n.exact%1e6
 	} else {
 		w.wild++
 	}
@@ -134,7 +135,7 @@ func (w *numbers) trim(from int64) (bytes int) {
 		n := w.slots.pop()
 		bytes += slotBytes + timeBytes
 		if n.tame {
-			w.sum -= n.exact
+			w.whole, w.parts = w.whole-n.exact/1e6, w.parts-n.exact%1e6
 		} else {
 			w.wild--
 		}
@@ -147,8 +148,11 @@ func (w *numbers) trim(from int64) (bytes int) {
 }
 
 func (w *numbers) total() float64 {
-	if w.wild == 0 {
-		return float64(w.sum) / 1e6
+	if whole, parts := w.whole+w.parts/1e6, w.parts%1e6; w.wild == 0 {
+		if whole > -9e12 && whole < 9e12 {
+			return float64(whole*1e6+parts) / 1e6
+		}
+		return float64(whole) + float64(parts)/1e6
 	}
 	t := 0.0
 	for i := range w.slots.len() {
