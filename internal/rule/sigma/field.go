@@ -103,7 +103,7 @@ func rawTarget(name string, raw func(ev *audit.Event, yield func([]byte) bool)) 
 		has: &match.Field{
 			Name: "has " + name,
 			Values: func(ev *audit.Event, yield func(string) bool) {
-				raw(ev, func(v []byte) bool { return v[0] == 'n' || yield("true") })
+				raw(ev, func(v []byte) bool { return isNull(v) || yield("true") })
 			},
 			Null: func(ev *audit.Event) bool {
 				found := false

@@ -298,29 +298,37 @@ var (
 	errTooBig   = fmt.Errorf("the rule is too large: more than %d values and conditions", maxRuleSize)
 )
 
+// encoded applies one encoding. Those to UTF-16 leave wildcards where they are, as pySigma does; what base64 makes of one nobody knows.
 func encoded(word string, in []pattern) ([]pattern, error) {
-	var texts []string
+	var all []pattern
 	for _, p := range in {
-		if n := p.dashes(); n > 5 || len(texts) > maxVariants {
+		if n := p.dashes(); n > 5 || len(all) > maxVariants {
 			return nil, errVariants
 		}
-		for _, p := range p.spread() {
-			s, ok := p.plain()
-			if !ok {
-				return nil, fmt.Errorf(`%s cannot encode wildcards: write \* and \? for the characters, and contains behind %s`, word, word)
-			}
-			texts = append(texts, s)
+		all = append(all, p.spread()...)
+	}
+	if !strings.HasPrefix(word, "base64") {
+		for i, p := range all {
+			all[i] = p.wide(word)
+		}
+		return all, nil
+	}
+	var out []pattern
+	for _, p := range all {
+		s, ok := p.plain()
+		if !ok {
+			return nil, fmt.Errorf(`%s cannot encode wildcards: write \* and \? for the characters, and contains behind %s`, word, word)
+		}
+		texts, err := encode(word, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range texts {
+			out = append(out, parseLiteral(t))
 		}
 	}
-	texts, err := encode(word, texts)
-	if err != nil || len(texts) > maxVariants {
-		return nil, cmpErr(err, errVariants)
-	}
-	out := make([]pattern, len(texts))
-	for i, s := range texts {
-		if s != "" {
-			out[i] = pattern{{text: s}}
-		}
+	if len(out) > maxVariants {
+		return nil, errVariants
 	}
 	return out, nil
 }

@@ -33,10 +33,7 @@ const (
 // before all else.
 func parsePattern(s string) pattern {
 	if !strings.ContainsAny(s, `*?\`) {
-		if s == "" {
-			return nil
-		}
-		return pattern{{text: s}}
+		return parseLiteral(s)
 	}
 	var p pattern
 	var lit strings.Builder
@@ -259,22 +256,36 @@ func (p pattern) regex(fold bool) string {
 	return b.String()
 }
 
-// The encodings, of texts without wildcards.
+// parseLiteral is the pattern of s alone.
+func parseLiteral(s string) pattern {
+	if s == "" {
+		return nil
+	}
+	return pattern{{text: s}}
+}
 
-func wide(s string, big, mark bool) string {
-	var b strings.Builder
-	if mark { // the specification's FF FE: little endian
-		b.WriteString("\xff\xfe")
+// wide is p in UTF-16: utf16be, or little endian with (utf16) or without (utf16le, wide) a byte order mark.
+func (p pattern) wide(word string) pattern {
+	var out pattern
+	if word == "utf16" {
+		out = pattern{{text: "\xff\xfe"}} // the specification's mark
 	}
-	for _, u := range utf16.Encode([]rune(s)) {
-		hi, lo := byte(u>>8), byte(u)
-		if big {
-			hi, lo = lo, hi
+	for _, q := range p {
+		if q.kind == literal {
+			var b strings.Builder
+			for _, u := range utf16.Encode([]rune(q.text)) {
+				hi, lo := byte(u>>8), byte(u)
+				if word == "utf16be" {
+					hi, lo = lo, hi
+				}
+				b.WriteByte(lo)
+				b.WriteByte(hi)
+			}
+			q.text = b.String()
 		}
-		b.WriteByte(lo)
-		b.WriteByte(hi)
+		out = out.glue(q)
 	}
-	return b.String()
+	return out
 }
 
 // base64Offsets is the part of s's encoding that does not depend on what stands around it, for each of the three places that s may begin at.
@@ -290,26 +301,14 @@ func base64Offsets(s string) []string {
 	return out
 }
 
-// encode applies one encoding to every text.
-func encode(mod string, texts []string) ([]string, error) {
-	var out []string
-	for _, s := range texts {
-		switch mod {
-		case "base64":
-			out = append(out, base64.StdEncoding.EncodeToString([]byte(s)))
-		case "base64offset":
-			o := base64Offsets(s)
-			if len(o) == 0 {
-				return nil, fmt.Errorf("%s of %.40q leaves nothing to look for: the value is too short", mod, s)
-			}
-			out = append(out, o...)
-		case "utf16be":
-			out = append(out, wide(s, true, false))
-		case "utf16":
-			out = append(out, wide(s, false, true))
-		default: // wide, utf16le
-			out = append(out, wide(s, false, false))
-		}
+// encode is base64 or base64offset of s.
+func encode(mod, s string) ([]string, error) {
+	if mod == "base64" {
+		return []string{base64.StdEncoding.EncodeToString([]byte(s))}, nil
 	}
-	return out, nil
+	o := base64Offsets(s)
+	if len(o) == 0 {
+		return nil, fmt.Errorf("%s of %.40q leaves nothing to look for: the value is too short", mod, s)
+	}
+	return o, nil
 }

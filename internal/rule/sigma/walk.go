@@ -63,6 +63,29 @@ func texts(v []byte, yield func(string) bool) bool {
 	return true
 }
 
+// isNull reports whether v is null, or stands for an XML element without text.
+func isNull(v []byte) bool {
+	if v[0] != '{' {
+		return v[0] == 'n'
+	}
+	var text []byte
+	attributes, others := false, false
+	for name, mv := range audit.Members(v) {
+		switch name {
+		case "#text":
+			text = mv
+		case "#attributes":
+			attributes = true
+		default:
+			others = true
+		}
+	}
+	if text != nil {
+		return text[0] == 'n'
+	}
+	return attributes && !others
+}
+
 // member is the value of one member of the object v, nil if it has none.
 func member(v []byte, name string) []byte {
 	var out []byte
