@@ -32,6 +32,7 @@ type Result struct {
 // a gigabyte; API servers send 400 in one (--audit-webhook-batch-max-size), event hubs and subscriptions a few thousand.
 const (
 	maxRejects  = 1000
+	maxOmitted  = 100_000 // bad pieces beyond those: then the rest of the body is one more, unread, so that garbage takes no time
 	maxEvents   = 200_000
 	maxNest     = 16        // envelopes in envelopes: a text in one counts for itself; the deepest that are known need 9
 	maxUnpacked = 128 << 20 // bytes, of all that is compressed in one body
@@ -184,6 +185,9 @@ func (r *Result) bad(raw []byte, err error) error {
 	}
 	return err
 }
+
+// hopeless reports whether so much of a body was bad that the rest is not looked at.
+func (r *Result) hopeless() bool { return r.Omitted >= maxOmitted }
 
 // errIfAllBad is the first reason where all of a body was refused.
 func (r *Result) errIfAllBad() error {

@@ -152,7 +152,9 @@ func (d *decoder) items(cluster string, b []byte, i int) (end int, rest []byte) 
 		return i + 1, nil
 	}
 	for {
-		i = space(b, i)
+		if i = space(b, i); d.hopeless() {
+			return -1, b[min(i, len(b)):]
+		}
 		if d.any && !bare(b[i:]) {
 			end := valueEnd(b, i)
 			if end < 0 {
@@ -204,7 +206,9 @@ func (d *decoder) several(cluster string, b []byte) error {
 		if n := bytes.Index(b, []byte("\n{")); n >= 0 {
 			chunk = b[: n+1 : n+1]
 		}
-		b = b[len(chunk):]
+		if b = b[len(chunk):]; d.hopeless() {
+			break
+		}
 		d.chunk(cluster, chunk)
 	}
 	return d.errIfAllBad()
@@ -213,7 +217,7 @@ func (d *decoder) several(cluster string, b []byte) error {
 func (d *decoder) chunk(cluster string, b []byte) {
 	for {
 		i := space(b, 0)
-		if i == len(b) {
+		if i == len(b) || d.hopeless() {
 			return
 		}
 		if d.any && b[i] == ',' { // lines of what was an array

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -119,6 +120,27 @@ func TestGarbageIsBounded(t *testing.T) {
 	r, err := EventList("", []byte("["+strings.Repeat("1,", 5000)+item("a")+"]"))
 	if err != nil || len(r.Rejects) != maxRejects || r.Omitted != 4000 || len(r.Events) != 1 {
 		t.Errorf("%d rejects, %d omitted, %d events, %v", len(r.Rejects), r.Omitted, len(r.Events), err)
+	}
+}
+
+// A body of nothing but garbage is given up, and tiny events do not fill the memory.
+func TestGarbageTakesNoTime(t *testing.T) {
+	for name, body := range map[string]string{
+		"array": "[" + strings.Repeat("1,", 20<<20) + item("a") + "]", "values": strings.Repeat("{}", 20<<20), "lines": strings.Repeat("{}\n", 10<<20),
+		"list": `{"items":[` + strings.Repeat("7,", 10<<20) + "]}", "tiny": "[" + strings.Repeat(`{"auditID":"a","stage":"P"},`, 1<<20) + "{}]",
+	} {
+		for form, decode := range map[string]Decode{"any": Any, "list": EventList} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			r, _ := decode("", []byte(body))
+			runtime.ReadMemStats(&after)
+			if len(r.Rejects) != maxRejects || r.Omitted > 2*maxOmitted || len(r.Events) > maxEvents {
+				t.Errorf("%s, %s: %d events, %d rejects, %d omitted", name, form, len(r.Events), len(r.Rejects), r.Omitted)
+			}
+			if got := int64(after.TotalAlloc-before.TotalAlloc) - int64(len(body)); got > 1<<30 {
+				t.Errorf("%s, %s: %d bytes allocated", name, form, got)
+			}
+		}
 	}
 }
 
