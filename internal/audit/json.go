@@ -105,18 +105,20 @@ func text(b []byte, escaped bool) string {
 	if !escaped {
 		return alias(b)
 	}
-	out := make([]byte, 0, len(b))
-	for len(b) > 0 {
+	return alias(Unescape(make([]byte, 0, len(b)), b))
+}
+
+// Unescape appends the inside of a JSON string, decoded, to dst. What is no escape, and all behind it, stays as it is.
+func Unescape(dst, b []byte) []byte {
+	for {
 		i := bytes.IndexByte(b, '\\')
 		if i < 0 {
-			out = append(out, b...)
-			break
+			return append(dst, b...)
 		}
-		out = append(out, b[:i]...)
-		b = b[i:]
+		dst, b = append(dst, b[:i]...), b[i:]
 		n := escapeLen(b)
-		if n == 0 { // not of a scanned text; keep what is there
-			return alias(append(out, b...))
+		if n == 0 {
+			return append(dst, b...)
 		}
 		if b[1] == 'u' {
 			r, _ := hex4(b)
@@ -126,13 +128,12 @@ func text(b []byte, escaped bool) string {
 					n = 12
 				}
 			}
-			out = utf8.AppendRune(out, r)
+			dst = utf8.AppendRune(dst, r)
 		} else {
-			out = append(out, unescape(b[1]))
+			dst = append(dst, unescape(b[1]))
 		}
 		b = b[n:]
 	}
-	return alias(out)
 }
 
 func unescape(c byte) byte {

@@ -3,6 +3,7 @@ package match
 import (
 	"math/bits"
 	"slices"
+	"strings"
 )
 
 // automaton finds all occurrences of many literals in one pass (Aho and Corasick 1975). Nodes are numbered level by level; the first of
@@ -65,7 +66,7 @@ func (a *automaton) levels(literals []string) {
 	for i := range order {
 		order[i] = int32(i)
 	}
-	slices.SortFunc(order, func(x, y int32) int { return compareStrings(literals[x], literals[y]) })
+	slices.SortFunc(order, func(x, y int32) int { return strings.Compare(literals[x], literals[y]) })
 	type run struct{ from, to int32 } // in order
 	level := []run{{0, int32(len(order))}}
 	a.out, a.first = []int32{-1}, []uint32{0}
@@ -92,16 +93,6 @@ func (a *automaton) levels(literals []string) {
 		}
 		level = next
 	}
-}
-
-func compareStrings(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // back fills fail and more, parents first.

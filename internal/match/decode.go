@@ -4,68 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strconv"
-	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
 	"unsafe"
 )
-
-// unescape appends the inside of a JSON string, decoded, to dst.
-func unescape(dst, b []byte) []byte {
-	for {
-		i := bytes.IndexByte(b, '\\')
-		if i < 0 {
-			return append(dst, b...)
-		}
-		dst, b = append(dst, b[:i]...), b[i:]
-		if len(b) < 2 {
-			return append(dst, b...)
-		}
-		n := 2
-		switch c := b[1]; c {
-		case 'u':
-			r, ok := hex4(b)
-			if !ok {
-				return append(dst, b...)
-			}
-			n = 6
-			if utf16.IsSurrogate(r) {
-				low, _ := hex4(b[6:])
-				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
-					n = 12
-				}
-			}
-			dst = utf8.AppendRune(dst, r)
-		default:
-			k := strings.IndexByte(`"\/bfnrt`, c)
-			if k < 0 {
-				return append(dst, b...)
-			}
-			dst = append(dst, "\"\\/\b\f\n\r\t"[k])
-		}
-		b = b[n:]
-	}
-}
-
-// hex4 reads the four digits of the \uXXXX that b begins with.
-func hex4(b []byte) (rune, bool) {
-	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
-		return 0, false
-	}
-	var r rune
-	for _, c := range b[2:6] {
-		switch {
-		case c-'0' <= 9:
-			c -= '0'
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			c = c | 0x20 - 'a' + 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
-	return r, true
-}
 
 // integer reads a JSON number that is an integer of 64 bits, as strconv.ParseInt does, without an error to allocate.
 func integer(v []byte) (int64, bool) {

@@ -106,7 +106,6 @@ type Matcher struct {
 	s     scratch
 	fold  *folding
 	buf   []byte
-	seen  []uint64 // by expression: how often it was evaluated by itself
 	stats Stats
 }
 
@@ -115,7 +114,7 @@ func (e *Engine) Matcher() *Matcher {
 	m := &Matcher{
 		e: e, doc: newDocument(e.levels), dia: newDiagram(e), sets: newSets(), memo: make([]memo, len(e.fields)),
 		class: make([]int32, len(e.fields)), asked: make([]uint32, len(e.fields)), told: make([]uint32, len(e.fields)),
-		truth: make([]uint32, e.preds), seen: make([]uint64, len(e.roots)),
+		truth: make([]uint32, e.preds),
 		union: map[uint64]int32{}, inter: map[uint64]int32{}, both: map[uint64]int32{},
 	}
 	m.s.preds.fit(e.preds)
@@ -129,19 +128,6 @@ func (m *Matcher) Stats() Stats {
 	s := m.stats
 	s.States, s.Bytes = len(m.dia.states), m.dia.bytes()+m.sets.bytes()+m.held
 	return s
-}
-
-// Seen says how often expression i, of those NewEngine got, had to be evaluated by itself: what it costs beyond the rest. Expressions
-// that are alike share the count.
-func (m *Matcher) Seen() []uint64 {
-	var out []uint64
-	for root, places := range m.e.places {
-		for _, i := range places {
-			out = append(out, make([]uint64, max(0, int(i)+1-len(out)))...)
-			out[i] = m.seen[root]
-		}
-	}
-	return out
 }
 
 // Match appends to hits the places of all expressions that are true of ev, in ascending order.
@@ -288,7 +274,6 @@ func (m *Matcher) accept(roots []int32) {
 func (m *Matcher) direct(s int32) {
 	st := m.dia.states[s]
 	for _, it := range m.dia.items[st.from:st.to] {
-		m.seen[it.root]++
 		m.stats.Direct++
 		if m.eval(it.node) && m.err == nil {
 			for _, p := range m.e.places[it.root] {

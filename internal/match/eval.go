@@ -106,7 +106,7 @@ func accepts(op Op, v, c string) bool {
 		return MatchGlob(c, v)
 	case Less, LessEqual, Greater, GreaterEqual:
 		n, ok := Compare(v, c)
-		return ok && (op == Less && n < 0 || op == LessEqual && n <= 0 || op == Greater && n > 0 || op == GreaterEqual && n >= 0)
+		return ok && inOrder(op, n)
 	case Regex:
 		// The interpreter is for meaning, not for speed; a bad pattern matches nothing, and front ends refuse it before.
 		ok, err := regexp.MatchString(c, v)

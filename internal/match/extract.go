@@ -191,7 +191,7 @@ func (d *document) member(v *view, i int, last int32) (slot int32, next int, err
 	}
 	name := b[i+1 : end-1]
 	if bytes.IndexByte(name, '\\') >= 0 {
-		d.name = unescape(d.name[:0], name)
+		d.name = audit.Unescape(d.name[:0], name)
 		name = d.name
 	}
 	g, ok := v.slot[string(name)]
@@ -238,7 +238,7 @@ func (d *document) reach(v span, path string) {
 			n := int(e.name.end - e.name.start)
 			name := d.raw[e.name.start:e.name.end]
 			if e.escaped {
-				d.name = unescape(d.name[:0], name)
+				d.name = audit.Unescape(d.name[:0], name)
 				name, n = d.name, len(d.name)
 			}
 			if n >= best && n > 0 && (n == len(path) || n < len(path) && path[n] == '.') && string(name) == path[:n] {
@@ -265,7 +265,7 @@ func (d *document) named(v span, name string) span {
 		e := &d.entries[k]
 		got := d.raw[e.name.start:e.name.end]
 		if e.escaped {
-			d.name = unescape(d.name[:0], got)
+			d.name = audit.Unescape(d.name[:0], got)
 			got = d.name
 		}
 		if string(got) == name {
@@ -382,7 +382,7 @@ func (d *document) scalar(v span) (text []byte, ok bool) {
 	case '"':
 		b = b[1 : len(b)-1]
 		if bytes.IndexByte(b, '\\') >= 0 {
-			d.text = unescape(d.text[:0], b)
+			d.text = audit.Unescape(d.text[:0], b)
 			return d.text, true
 		}
 	}

@@ -66,7 +66,7 @@ func (ts *textSearch) occurring(raw []byte, s *scratch, buf []byte) []byte {
 			}
 			v := raw[start+1 : i-1]
 			if bytes.IndexByte(v, '\\') >= 0 {
-				buf = unescape(buf[:0], v)
+				buf = audit.Unescape(buf[:0], v)
 				v = buf
 			}
 			ts.in(v, s)
