@@ -44,6 +44,7 @@ type server struct {
 	api     *cluster.Port
 	webhook *cluster.Port
 	token   string // for the webhook
+	reader  string // a token with the scope read, where a test has made one
 
 	cmd  *exec.Cmd
 	out  *os.File
@@ -67,10 +68,12 @@ func whodunit(t *testing.T) string {
 	return bin
 }
 
-// setup are a server's settings beside the usual ones. files are audit logs to follow.
+// setup are a server's settings beside the usual ones.
 type setup struct {
 	webhook bool
-	files   []string
+	files   []string // audit logs to follow
+	rules   []string // beside the shipped ones
+	alerts  string   // where findings of severity high and above are posted; "" for nowhere
 }
 
 // newServer writes the configuration and starts the server for the first time.
@@ -94,6 +97,12 @@ func newServer(t *testing.T, s setup) *server {
 	}
 	if len(s.files) > 0 {
 		cfg["files"] = []any{map[string]any{"paths": s.files, "cluster": clusterName}}
+	}
+	if len(s.rules) > 0 {
+		cfg["rules"] = map[string]any{"paths": s.rules}
+	}
+	if s.alerts != "" {
+		cfg["alerts"] = map[string]any{"webhooks": []any{map[string]any{"url": s.alerts, "min_severity": "high"}}}
 	}
 	b, err := yaml.Marshal(cfg)
 	if err != nil {
@@ -193,6 +202,9 @@ func (w *server) get(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if w.reader != "" {
+		req.Header.Set("Authorization", "Bearer "+w.reader)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
@@ -268,8 +280,10 @@ func (w *server) events(ctx context.Context, kql string) ([]cluster.Logged, erro
 
 // finding is a document that a rule made.
 type finding struct {
-	Rule    string `json:"rule"`
-	Message string `json:"message"`
+	ID       string `json:"id"`
+	Rule     string `json:"rule"`
+	Severity string `json:"severity"`
+	Message  string `json:"message"`
 	cluster.Logged
 }
 
