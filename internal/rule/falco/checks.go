@@ -51,7 +51,7 @@ func allowed(o *operand, k *check, op string) *syntaxError {
 	switch {
 	case o.list && (!set || k.mod != ""):
 		return &syntaxError{at: k.opAt, text: fmt.Sprintf("%s is a list: operator %s is not for it; exists, in and intersects are", o.name, strings.TrimSpace(op+" "+k.mod))}
-	case o.number && !set && op != "=" && op != "!=" && !has(numberOps, op):
+	case o.number && !set && op != "=" && op != "!=" && !slices.Contains(numberOps, op):
 		return &syntaxError{at: k.opAt, text: fmt.Sprintf("%s is a number: operator %s is not for it", o.name, op)}
 	case k.right != nil && (op == "pmatch" || op == "regex"):
 		return &syntaxError{at: k.right.at, text: fmt.Sprintf("operator %s takes no field on its right side", op)}
@@ -257,9 +257,9 @@ func (c *compiler) fieldToField(l, r *operand, k *check, op string) (match.Expr,
 		case len(b) == 0:
 			return false
 		case op == "intersects" && l.list:
-			return slices.ContainsFunc(a, func(s string) bool { return has(b, s) })
+			return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 		case op == "in" && l.list:
-			return !slices.ContainsFunc(a, func(s string) bool { return !has(b, s) })
+			return !slices.ContainsFunc(a, func(s string) bool { return !slices.Contains(b, s) })
 		}
 		return read.holds(op, a[0], b[0], l.number)
 	}}

@@ -13,7 +13,7 @@ const (
 	maxChecks    = 20_000     // of one rule
 	maxAllChecks = 20_000_000 // of all rules
 	maxAllParts  = 5_000_000  // of all rules' and macros' own expressions
-	maxMacros    = 500        // that lead to each other
+	maxChain     = 500        // macros, or lists, that lead to each other
 )
 
 // compiled is a condition as an expression.
@@ -183,9 +183,9 @@ func (c *compiler) macro(n *node) (compiled, *syntaxError) {
 	case d.done != nil:
 		return *d.done, nil
 	}
-	if c.path++; c.path > maxMacros {
+	if c.path++; c.path > maxChain {
 		c.path--
-		return compiled{}, &syntaxError{at: n.at, text: fmt.Sprintf("more than %d macros lead to each other", maxMacros)}
+		return compiled{}, &syntaxError{at: n.at, text: fmt.Sprintf("more than %d macros lead to each other", maxChain)}
 	}
 	d.busy = true
 	var x compiled

@@ -41,7 +41,7 @@ func (it *item) exceptions(ours, appends bool) []*exception {
 	}
 	var out []*exception
 	for _, n := range v.Content {
-		e := it.exception(follow(n), appends)
+		e := it.exception(rule.Resolve(n), appends)
 		if e == nil {
 			continue
 		}
@@ -65,7 +65,7 @@ func (it *item) exception(n *yaml.Node, appends bool) *exception {
 	var comps *yaml.Node
 	known := []string{"name", "fields", "comps", "values"}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := follow(n.Content[i]), follow(n.Content[i+1])
+		k, v := rule.Resolve(n.Content[i]), rule.Resolve(n.Content[i+1])
 		switch k.Value {
 		case "name":
 			e.name = v.Value
@@ -99,7 +99,7 @@ func (it *item) words(v *yaml.Node, key string) (words []string, single bool) {
 		return nil, false
 	}
 	for _, c := range v.Content {
-		if c = follow(c); c.Kind != yaml.ScalarNode || c.Value == "" {
+		if c = rule.Resolve(c); c.Kind != yaml.ScalarNode || c.Value == "" {
 			it.fail(c, "exceptions: %s: a text is expected", key)
 			return nil, false
 		}
@@ -143,7 +143,7 @@ func (it *item) tuples(v *yaml.Node) [][]exceptionValue {
 	}
 	out := make([][]exceptionValue, 0, len(v.Content))
 	for _, c := range v.Content {
-		c = follow(c)
+		c = rule.Resolve(c)
 		if c.Kind == yaml.ScalarNode {
 			out = append(out, []exceptionValue{it.value(c)})
 			continue
@@ -154,7 +154,7 @@ func (it *item) tuples(v *yaml.Node) [][]exceptionValue {
 			continue
 		}
 		for _, e := range c.Content {
-			tuple = append(tuple, it.value(follow(e)))
+			tuple = append(tuple, it.value(rule.Resolve(e)))
 		}
 		out = append(out, tuple)
 	}
@@ -168,7 +168,7 @@ func (it *item) value(v *yaml.Node) exceptionValue {
 	case v.Kind == yaml.SequenceNode:
 		out := exceptionValue{list: true}
 		for _, c := range v.Content {
-			if c = follow(c); c.Kind != yaml.ScalarNode {
+			if c = rule.Resolve(c); c.Kind != yaml.ScalarNode {
 				it.fail(c, "exceptions: values: a text is expected")
 				continue
 			}
@@ -184,8 +184,8 @@ func (it *item) value(v *yaml.Node) exceptionValue {
 func operator(comp string) (op, mod string, ok bool) {
 	op, mod, _ = strings.Cut(comp, " ")
 	mod = strings.TrimSpace(mod)
-	str := has(signOps, op) || has(wordOps, op)
-	return op, mod, has(allOps, op) && (mod == "" || str && has(modifiers, mod))
+	str := slices.Contains(signOps, op) || slices.Contains(wordOps, op)
+	return op, mod, slices.Contains(allOps, op) && (mod == "" || str && slices.Contains(modifiers, mod))
 }
 
 func (it *item) checkException(n *yaml.Node, e *exception) {
@@ -194,7 +194,7 @@ func (it *item) checkException(n *yaml.Node, e *exception) {
 		switch {
 		case !ok || op == "exists":
 			it.failNear(n, rule.Nearest(op, allOps), "exceptions: %.60q: unknown operator %.60q; one of %s is expected", e.name, c, strings.Join(allOps[1:], " "))
-		case e.single && mod == "" && !has(listOps, op):
+		case e.single && mod == "" && !slices.Contains(listOps, op):
 			it.fail(n, "exceptions: %.60q: for a single field comps must be in, pmatch, intersects, or an operator with oneof, anyof or allof", e.name)
 		}
 	}
@@ -273,7 +273,7 @@ func (e *exception) node(lists lister) (*node, *syntaxError) {
 
 func exceptionCheck(t *term, comp string, v exceptionValue, lists lister) (*node, *syntaxError) {
 	op, mod, _ := operator(comp)
-	many := mod != "" || has(listOps, op)
+	many := mod != "" || slices.Contains(listOps, op)
 	if v.list && !many {
 		return nil, &syntaxError{text: "operator " + op + " takes one value, not a list"}
 	}

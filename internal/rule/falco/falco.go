@@ -55,12 +55,12 @@ var itemKeys = []string{"rule", "macro", "list", "required_engine_version", "req
 // Claims implements rule.Format: a list in which some item is a mapping that has the key of a Falco item, or such an item without its list,
 // which is an error that this format explains best.
 func (f *Format) Claims(doc *yaml.Node) bool {
-	doc = follow(doc)
+	doc = rule.Resolve(doc)
 	if doc.Kind != yaml.SequenceNode {
 		return kindOf(doc) != "" && !hasKey(doc, "id")
 	}
 	for _, item := range doc.Content {
-		if kindOf(follow(item)) != "" {
+		if kindOf(rule.Resolve(item)) != "" {
 			return true
 		}
 	}
@@ -91,10 +91,3 @@ func hasKey(n *yaml.Node, key string) bool {
 
 // Loader implements rule.Format.
 func (f *Format) Loader() rule.Loader { return newLoader(f.read) }
-
-func follow(n *yaml.Node) *yaml.Node {
-	for n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
-	return n
-}

@@ -178,6 +178,24 @@ func TestGlob(t *testing.T) {
 	})
 }
 
+// TestJoinedBounds: a rule cannot make one event into gigabytes.
+func TestJoinedBounds(t *testing.T) {
+	ev := event(t, `"requestURI":"`+strings.Repeat("u", 100_000)+`","user":{"groups":[`+strings.Repeat(`"g",`, 999)+`"g"]}`)
+	many := strings.Repeat(", ka.uri", 100)
+	for s, want := range map[string]bool{
+		"concat(ka.uri, ka.uri) exists": true, "concat(ka.uri" + many + ") exists": false, `join(ka.uri, ka.user.groups) exists`: false, `join("-", ka.user.groups) exists`: true,
+		"len(join('', (ka.verb" + many + "))) > 0": false,
+	} {
+		x, err := condition(t, Corrected, s, nil)
+		if err != nil {
+			t.Fatal(s, err.text)
+		}
+		if got := match.Eval(x, ev); got != want {
+			t.Errorf("%.60s: %t, want %t", s, got, want)
+		}
+	}
+}
+
 func TestWrongChecks(t *testing.T) {
 	for s, want := range map[string]string{
 		"ka.nope = x":                                              "unknown field \"ka.nope\"",

@@ -1,7 +1,9 @@
 package falco
 
 import (
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +56,7 @@ const unknownTime = "18446744073709551615"
 var fields = makeFields()
 
 // fieldNames is the names of fields, for messages.
-var fieldNames = sortedKeys(fields)
+var fieldNames = slices.Sorted(maps.Keys(fields))
 
 func makeFields() map[string]*field {
 	t := map[string]*field{

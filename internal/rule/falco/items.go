@@ -1,6 +1,7 @@
 package falco
 
 import (
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -118,7 +119,7 @@ type listDef struct {
 	done   []string
 	solved bool
 	busy   bool
-	cut    bool // it holds more than may be
+	cut    bool // it, or one that it names, holds more than may be or leads on too far
 }
 
 // priorities are Falco's, from most to least, and what they are here.
@@ -211,29 +212,20 @@ func (it *item) keysOf(kind string, known []string) {
 	it.values, it.keys = map[string]*yaml.Node{}, map[string]*yaml.Node{}
 	for i := 0; i+1 < len(it.node.Content); i += 2 {
 		if k := it.node.Content[i]; k.Value == kind {
-			it.name = follow(it.node.Content[i+1]).Value
+			it.name = rule.Resolve(it.node.Content[i+1]).Value
 		}
 	}
 	for i := 0; i+1 < len(it.node.Content); i += 2 {
-		k, v := follow(it.node.Content[i]), follow(it.node.Content[i+1])
+		k, v := rule.Resolve(it.node.Content[i]), rule.Resolve(it.node.Content[i+1])
 		if it.values[k.Value] != nil {
 			it.fail(k, "key %.60q stands twice in %s", k.Value, kind)
 			continue
 		}
-		if it.values[k.Value] = v; !has(known, k.Value) {
+		if it.values[k.Value] = v; !slices.Contains(known, k.Value) {
 			it.failNear(k, rule.Nearest(k.Value, known), "unknown key %.60q in %s; one of %s is expected", k.Value, kind, strings.Join(known, ", "))
 		}
 		it.keys[k.Value] = k
 	}
-}
-
-func has(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 // text reads the text under key, which is required.
@@ -281,7 +273,7 @@ func (it *item) texts(key string) []string {
 	}
 	out := make([]string, 0, len(v.Content))
 	for _, c := range v.Content {
-		if c = follow(c); c.Kind != yaml.ScalarNode || c.Tag == "!!null" {
+		if c = rule.Resolve(c); c.Kind != yaml.ScalarNode || c.Tag == "!!null" {
 			it.fail(c, "%s: a list of texts is expected", key)
 			return nil
 		}
@@ -303,13 +295,13 @@ func (it *item) readOverride(appendable, replaceable []string) {
 	}
 	it.override = map[string]string{}
 	for i := 0; i+1 < len(v.Content); i += 2 {
-		k, op := follow(v.Content[i]), follow(v.Content[i+1])
+		k, op := rule.Resolve(v.Content[i]), rule.Resolve(v.Content[i+1])
 		switch {
 		case op.Value != "append" && op.Value != "replace":
 			it.failNear(op, rule.Nearest(op.Value, []string{"append", "replace"}), "override: %.60q: append or replace is expected", op.Value)
-		case !has(appendable, k.Value) && !has(replaceable, k.Value):
+		case !slices.Contains(appendable, k.Value) && !slices.Contains(replaceable, k.Value):
 			it.failNear(k, rule.Nearest(k.Value, replaceable), "override: %.60q cannot be overridden", k.Value)
-		case op.Value == "append" && !has(appendable, k.Value):
+		case op.Value == "append" && !slices.Contains(appendable, k.Value):
 			it.fail(op, "override: %s cannot be appended to; replace is expected", k.Value)
 		case it.values[k.Value] == nil:
 			it.fail(k, "override: %s is to be overridden, but it is not there", k.Value)

@@ -11,25 +11,35 @@ func (l *loader) values(name string) ([]string, bool) {
 	}
 	if !d.solved {
 		d.busy = true
-		seen := map[string]bool{}
-		for _, item := range d.items {
-			for _, v := range itemTexts(item, l) {
-				if seen[v] {
-					continue
-				}
-				if len(d.done) >= maxValues || !l.spend(1) {
-					d.cut = true
-					break
-				}
-				seen[v] = true
-				d.done = append(d.done, v)
-			}
-			d.cut = d.cut || l.cut(item)
+		if l.chain++; l.chain > maxChain {
+			d.cut = true
+		} else {
+			l.solve(d)
 		}
-		d.done = d.done[:len(d.done):len(d.done)]
+		l.chain--
 		d.busy, d.solved = false, true
 	}
 	return d.done, true
+}
+
+// solve puts together what d holds.
+func (l *loader) solve(d *listDef) {
+	seen := map[string]bool{}
+	for _, item := range d.items {
+		for _, v := range itemTexts(item, l) {
+			if seen[v] {
+				continue
+			}
+			if len(d.done) >= maxValues || !l.spend(1) {
+				d.cut = true
+				break
+			}
+			seen[v] = true
+			d.done = append(d.done, v)
+		}
+		d.cut = d.cut || l.cut(item)
+	}
+	d.done = d.done[:len(d.done):len(d.done)]
 }
 
 // cut implements lister.

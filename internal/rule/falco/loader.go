@@ -26,6 +26,7 @@ type loader struct {
 	problems []*rule.Problem
 	compiler *compiler
 	copied   int // values of lists
+	chain    int // of lists that are being read
 	looked   int // nearest names
 }
 
@@ -42,13 +43,13 @@ func (l *loader) problem(p *rule.Problem, format string, a ...any) {
 
 // Add implements rule.Loader.
 func (l *loader) Add(at rule.Place, doc *yaml.Node) {
-	doc = follow(doc)
+	doc = rule.Resolve(doc)
 	if doc.Kind != yaml.SequenceNode {
 		l.problem(&rule.Problem{File: at.File, Line: doc.Line, Column: doc.Column}, "a list of rules, macros and lists is expected")
 		return
 	}
 	for i, n := range doc.Content {
-		n = follow(n)
+		n = rule.Resolve(n)
 		it := &item{l: l, at: at, node: n}
 		if i+1 < len(doc.Content) {
 			it.end = doc.Content[i+1].Line
@@ -263,7 +264,7 @@ func (it *item) change(d *ruleDef) {
 		}
 	} else {
 		for i := 0; i+1 < len(it.node.Content); i += 2 {
-			if k := it.node.Content[i]; has(replaceable, k.Value) && it.override[k.Value] == "" {
+			if k := it.node.Content[i]; slices.Contains(replaceable, k.Value) && it.override[k.Value] == "" {
 				it.fail(k, "%s stands here, but override says nothing of it", k.Value)
 			}
 		}

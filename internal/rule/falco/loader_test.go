@@ -255,7 +255,9 @@ func TestBombs(t *testing.T) {
 		fmt.Fprintf(&macros, "- {macro: m%d, condition: m%d or not (m%d and ka.uri=x%d)}\n", i+1, i, i, i)
 		fmt.Fprintf(&lists, "- {list: l%d, items: [l%d, l%d, l%d]}\n", i+1, i, i, i)
 	}
+	var chain strings.Builder
 	for i := range 5000 {
+		fmt.Fprintf(&chain, "- {list: l%d, items: [l%d]}\n", i+1, i)
 		fmt.Fprintf(&ring, "- {macro: m%d, condition: not m%d}\n", i, i+1)
 		fmt.Fprintf(&distinct, "- {list: l%d, items: [l%d, x%d]}\n", i+1, i, i)
 		fmt.Fprintf(&wide, "- {macro: m%d, condition: m%d or ka.uri=x%d}\n", i+1, i, i)
@@ -268,6 +270,7 @@ func TestBombs(t *testing.T) {
 		good bool
 	}{
 		"macros": {macros.String() + r("R", "m100"), false}, "lists": {lists.String() + r("R", "ka.verb in (l100)"), true}, "deep macros": {ring.String() + r("R", "m0"), false},
+		"chain of lists": {chain.String() + r("R", "ka.verb in (l5000)"), false}, "short chain of lists": {chain.String() + r("R", "ka.verb in (l400)"), true},
 		"growing lists": {distinct.String() + r("R", "ka.verb in (l5000)"), false}, "growing macros": {wide.String() + r("R", "m5000"), false}, "one huge condition": {r("R", huge), false},
 		"nesting": {r("R", strings.Repeat("not (", 5000)+"ka.verb=a"+strings.Repeat(")", 5000)), false}, "appends": {appends, false},
 		"regex": {r("R", "ka.uri regex '((a{30}){30}b{900}){1}(x|y){900}'"), true}, "many of a regex": {r("R", "ka.uri regex '"+strings.Repeat("(abcdefgh){900}", 30)+"'"), false}, "long regex": {r("R", "ka.uri regex '"+strings.Repeat("a", 5000)+"'"), false},

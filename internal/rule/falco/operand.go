@@ -223,9 +223,13 @@ func (c *compiler) tupleOperand(t *term) (*operand, *syntaxError) {
 	}
 	o.get = func(ev *audit.Event, yield func(string) bool) {
 		var out []string
+		size := 0
 		for _, p := range parts {
 			v := p.collect(ev)
 			if len(v) == 0 {
+				return
+			}
+			if size += len(v[0]); size > maxJoined {
 				return
 			}
 			out = append(out, v[0])
@@ -267,6 +271,10 @@ func length(o *operand) getter {
 	}
 }
 
+// maxJoined bounds what concat, join and lists of terms make, in bytes: a rule may name the whole event many times, and an event may have very many values.
+// Beyond it they give nothing.
+const maxJoined = 8 << 20
+
 func concat(args []*operand) getter {
 	return func(ev *audit.Event, yield func(string) bool) {
 		var b strings.Builder
@@ -275,7 +283,9 @@ func concat(args []*operand) getter {
 			if len(v) == 0 {
 				return
 			}
-			b.WriteString(v[0])
+			if b.WriteString(v[0]); b.Len() > maxJoined {
+				return
+			}
 		}
 		yield(b.String())
 	}
@@ -284,7 +294,14 @@ func concat(args []*operand) getter {
 func join(sep, list *operand) getter {
 	return func(ev *audit.Event, yield func(string) bool) {
 		s, l := sep.collect(ev), list.collect(ev)
-		if len(s) > 0 && len(l) > 0 {
+		if len(s) == 0 || len(l) == 0 {
+			return
+		}
+		size := len(s[0]) * (len(l) - 1)
+		for _, v := range l {
+			size += len(v)
+		}
+		if size <= maxJoined {
 			yield(strings.Join(l, s[0]))
 		}
 	}

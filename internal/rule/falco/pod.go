@@ -1,7 +1,6 @@
 package falco
 
 import (
-	"slices"
 	"strings"
 
 	"whodunit/internal/audit"
@@ -371,13 +370,4 @@ func anyPrivileged(r reader, ev *audit.Event, _ arg, yield yield) {
 			yield("false")
 		}
 	}
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -188,7 +189,7 @@ func successful(e object) bool {
 func ruleHas(e object, key string, words ...string) bool {
 	for _, r := range elements(at(e, "requestObject", "rules")) {
 		for _, v := range elements(at(r, key)) {
-			if has(words, str(v)) {
+			if slices.Contains(words, str(v)) {
 				return true
 			}
 		}
