@@ -13,6 +13,7 @@ type target struct {
 	path  string
 	field *match.Field // in place of path
 	has   *match.Field // whether it is there, where field's values do not tell
+	there *match.Field // whether it is there, be it null; nil: has says it
 	// raw gives the JSON values, arrays as one; for what looks into them.
 	raw func(ev *audit.Event, yield func([]byte) bool)
 }
@@ -22,6 +23,9 @@ func (t *target) pred(op match.Op, fold bool, values ...string) *match.Pred {
 	p := &match.Pred{Path: t.path, Field: t.field, Op: op, Values: values, Fold: fold}
 	if t.has != nil && (op == match.Exists || op == match.Present) {
 		p.Field = t.has
+	}
+	if t.there != nil && op == match.Present {
+		p.Field = t.there
 	}
 	return p
 }
@@ -117,14 +121,27 @@ func rawTarget(name string, raw func(ev *audit.Event, yield func([]byte) bool)) 
 // anyDepthPrefix begins the names of computed fields that look for a name at any depth.
 const anyDepthPrefix = "requestObject.**."
 
-// Field gives the computed field of that name, `requestObject.**.hostPath`, and nil for other names. Safe for concurrent use.
+// These begin the names of computed fields that say whether the one of the rest of the name is there.
+const (
+	hasPrefix   = "has "
+	therePrefix = "present " // be it null
+)
+
+// Field gives the computed field of that name, `requestObject.**.hostPath`, and nil for other names. `has ` before it makes the field that
+// has a value if that is there and not null, `present ` the one that has a value if it is there. Safe for concurrent use.
 func Field(name string) *match.Field {
+	pick := func(t *target) *match.Field { return t.field }
+	if s, ok := strings.CutPrefix(name, hasPrefix); ok {
+		name, pick = s, func(t *target) *match.Field { return t.has }
+	} else if s, ok := strings.CutPrefix(name, therePrefix); ok {
+		name, pick = s, func(t *target) *match.Field { return t.there }
+	}
 	path, ok := strings.CutPrefix(name, anyDepthPrefix)
 	first, rest, _ := strings.Cut(path, ".")
 	if !ok || first == "" {
 		return nil
 	}
-	return bodyTarget(path, first, rest).field
+	return pick(bodyTarget(path, first, rest))
 }
 
 // bodyTarget is a name at any depth of the request's body, and a path from there. Its values are all that stands in it. A JSON Patch is
@@ -137,13 +154,23 @@ func bodyTarget(name, first, rest string) *target {
 		}
 		anyDepth(body, first, func(v []byte) bool { return reach(v, rest, false, yield) })
 	}
-	return &target{name: name, raw: raw, field: &match.Field{Name: anyDepthPrefix + name, Values: func(ev *audit.Event, yield func(string) bool) {
-		more := true
-		raw(ev, func(v []byte) bool {
-			everyText(v, func(t string) bool { more = yield(t); return more })
-			return more
-		})
-	}}}
+	full := anyDepthPrefix + name
+	return &target{
+		name: name, raw: raw,
+		field: &match.Field{Name: full, Values: func(ev *audit.Event, yield func(string) bool) {
+			more := true
+			raw(ev, func(v []byte) bool {
+				everyText(v, func(t string) bool { more = yield(t); return more })
+				return more
+			})
+		}},
+		has: &match.Field{Name: hasPrefix + full, Values: func(ev *audit.Event, yield func(string) bool) {
+			raw(ev, func(v []byte) bool { return v[0] == 'n' || yield("true") })
+		}},
+		there: &match.Field{Name: therePrefix + full, Values: func(ev *audit.Event, yield func(string) bool) {
+			raw(ev, func([]byte) bool { return yield("true") })
+		}},
+	}
 }
 
 // level is the lowest audit level whose events have the field.

@@ -8,7 +8,7 @@ import (
 )
 
 func TestField(t *testing.T) {
-	ev, err := audit.Parse("c", []byte(`{"auditID":"a","stage":"Panic","requestObject":[{"op":"add","value":{"hostPath":{"path":"/etc","type":""}}}]}`))
+	ev, err := audit.Parse("c", []byte(`{"auditID":"a","stage":"Panic","requestObject":[{"op":"add","value":{"hostPath":{"path":"/etc","type":""},"none":null}}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +21,23 @@ func TestField(t *testing.T) {
 	if !slices.Equal(got, []string{"/etc"}) {
 		t.Error(got)
 	}
-	for _, other := range []string{"", "requestObject.**.", "hostPath", "any value"} {
+	for _, c := range []struct {
+		name string
+		want int
+	}{
+		{"has requestObject.**.hostPath.type", 1},
+		{"has requestObject.**.path", 1},
+		{"has requestObject.**.none", 0},
+		{"present requestObject.**.none", 1},
+		{"present requestObject.**.nowhere", 0},
+	} {
+		n := 0
+		Field(c.name).Values(&ev, func(string) bool { n++; return true })
+		if n != c.want {
+			t.Errorf("%s has %d values", c.name, n)
+		}
+	}
+	for _, other := range []string{"", "has ", "present x", "requestObject.**.", "hostPath", "any value"} {
 		if Field(other) != nil {
 			t.Errorf("%q is a field", other)
 		}

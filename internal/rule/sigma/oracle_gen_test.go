@@ -3,20 +3,10 @@ package sigma_test
 import (
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
-	"flag"
-	"fmt"
 	"slices"
 	"strings"
-	"testing"
 
-	"go.yaml.in/yaml/v3"
 	"pgregory.net/rapid"
-
-	"whodunit/internal/audit"
-	"whodunit/internal/match"
-	"whodunit/internal/rule"
-	"whodunit/internal/rule/sigma"
 )
 
 var (
@@ -32,11 +22,18 @@ var (
 		"fieldref|contains", "fieldref|startswith", "fieldref|endswith", "fieldref|cased"}
 )
 
+// forAudit are the fields of audit events.
+var forAudit = []string{"verb", "user.username", "user.groups", "user.extra.a.b", "objectRef.resource", "objectRef.subresource", "objectRef.name",
+	"objectRef.namespace", "apiGroup", "objectRef.apiGroup", "responseStatus.code", "responseStatus.reason", "sourceIPs", "userAgent", "requestURI",
+	"annotations.authorization.k8s.io/decision", "annotations.authorization.k8s.io/reason", "annotations.x.y", "annotations", "requestObject",
+	"requestObject.spec.containers.image", "requestObject.spec.containers.securityContext.privileged", "requestObject.metadata.labels.a.b/c", "hostPath",
+	"hostPath.path", "capabilities.add", "capabilities", "requestReceivedTimestamp", "stage", "level", "x", "a.b", "responseObject.kind", "auditID"}
+
 func genText(t *rapid.T) string {
 	return strings.Join(rapid.SliceOfN(rapid.SampledFrom(genWords), 0, 4).Draw(t, "words"), "")
 }
 
-func genValue(t *rapid.T, mods []string, field bool) any {
+func genValue(t *rapid.T, fields, mods []string, field bool) any {
 	has := func(m ...string) bool {
 		return slices.ContainsFunc(mods, func(x string) bool { return slices.Contains(m, x) })
 	}
@@ -53,7 +50,7 @@ func genValue(t *rapid.T, mods []string, field bool) any {
 	case has("exists"):
 		return pick(true, false)
 	case has("fieldref"):
-		return rapid.SampledFrom(genFields).Draw(t, "other")
+		return rapid.SampledFrom(fields).Draw(t, "other")
 	case has("base64", "base64offset"):
 		return strings.NewReplacer("*", "", "?", "").Replace(genText(t)) + "x"
 	}
@@ -70,8 +67,8 @@ func genValue(t *rapid.T, mods []string, field bool) any {
 	return s
 }
 
-func genItem(t *rapid.T) (string, any) {
-	field := rapid.SampledFrom(genFields).Draw(t, "field")
+func genItem(t *rapid.T, fields []string) (string, any) {
+	field := rapid.SampledFrom(fields).Draw(t, "field")
 	mod := rapid.SampledFrom(genMods).Draw(t, "modifiers")
 	var mods []string
 	if mod != "" {
@@ -83,47 +80,47 @@ func genItem(t *rapid.T) (string, any) {
 		n = max(n, 2)
 	}
 	if slices.Contains(mods, "exists") || n == 1 {
-		return key, genValue(t, mods, true)
+		return key, genValue(t, fields, mods, true)
 	}
 	var list []any
 	for range n {
-		list = append(list, genValue(t, mods, true))
+		list = append(list, genValue(t, fields, mods, true))
 	}
 	return key, list
 }
 
-func genMap(t *rapid.T) map[string]any {
+func genMap(t *rapid.T, fields []string) map[string]any {
 	m := map[string]any{}
 	for range rapid.IntRange(1, 3).Draw(t, "items") {
-		k, v := genItem(t)
+		k, v := genItem(t, fields)
 		m[k] = v
 	}
 	return m
 }
 
-func genSearch(t *rapid.T) any {
+func genSearch(t *rapid.T, fields []string) any {
 	switch rapid.IntRange(0, 9).Draw(t, "search") {
 	case 0: // keywords
 		var list []any
 		for range rapid.IntRange(1, 3).Draw(t, "keywords") {
-			list = append(list, genValue(t, nil, false))
+			list = append(list, genValue(t, fields, nil, false))
 		}
 		return list
 	case 1:
 		mod := rapid.SampledFrom([]string{"|all", "|contains|all", "|re|all", "|windash|all", "|cased|all"}).Draw(t, "keyword modifiers")
 		mods := strings.Split(mod, "|")[1:]
-		return map[string]any{mod: []any{genValue(t, mods, false), genValue(t, mods, false)}}
+		return map[string]any{mod: []any{genValue(t, fields, mods, false), genValue(t, fields, mods, false)}}
 	case 2, 3: // a list of maps, or of maps and keywords
 		var list []any
 		for range rapid.IntRange(1, 3).Draw(t, "maps") {
-			list = append(list, genMap(t))
+			list = append(list, genMap(t, fields))
 		}
 		if rapid.IntRange(0, 4).Draw(t, "mixed") == 0 {
-			list = append(list, genValue(t, nil, false))
+			list = append(list, genValue(t, fields, nil, false))
 		}
 		return list
 	}
-	return genMap(t)
+	return genMap(t, fields)
 }
 
 func genCondition(t *rapid.T, names []string, depth int) string {
@@ -151,12 +148,12 @@ func genCondition(t *rapid.T, names []string, depth int) string {
 	return sub() + " or " + sub()
 }
 
-func genRule(t *rapid.T) map[string]any {
-	d := map[string]any{"selection_a": genSearch(t)}
+func genRule(t *rapid.T, fields []string) map[string]any {
+	d := map[string]any{"selection_a": genSearch(t, fields)}
 	names := []string{"selection_a"}
 	for _, n := range genNames[1:] {
 		if rapid.IntRange(0, 3).Draw(t, n) == 0 {
-			d[n] = genSearch(t)
+			d[n] = genSearch(t, fields)
 			names = append(names, n)
 		}
 	}
@@ -328,7 +325,8 @@ func put(t *rapid.T, m map[string]any, name string, v any) {
 	}
 }
 
-func genEvent(t *rapid.T, d map[string]any) map[string]any {
+// genFlat is a value for most of the fields that the rule names.
+func genFlat(t *rapid.T, d map[string]any, fields []string) map[string]any {
 	flat := map[string]any{}
 	for _, name := range slices.Sorted(mapKeys(d)) {
 		if name == "condition" {
@@ -336,7 +334,7 @@ func genEvent(t *rapid.T, d map[string]any) map[string]any {
 		}
 		leaves(d[name], func(field string, mods []string, v any) {
 			if field == "" {
-				field = rapid.SampledFrom(genFields).Draw(t, "keyword field")
+				field = rapid.SampledFrom(fields).Draw(t, "keyword field")
 			}
 			if slices.Contains(mods, "fieldref") {
 				if o, ok := flat[v.(string)]; ok && !isContainer(o) && o != nil {
@@ -353,6 +351,11 @@ func genEvent(t *rapid.T, d map[string]any) map[string]any {
 			flat[field] = shape(t, near(t, mods, v))
 		})
 	}
+	return flat
+}
+
+func genEvent(t *rapid.T, d map[string]any) map[string]any {
+	flat := genFlat(t, d, genFields)
 	data, system := map[string]any{}, map[string]any{}
 	place := rapid.SampledFrom([]string{"", "", "", "evtx", "evtx", "list", "user", "EventData", "winlog", "winlog", "data"}).Draw(t, "place")
 	var list []any
@@ -385,95 +388,4 @@ func genEvent(t *rapid.T, d map[string]any) map[string]any {
 		return map[string]any{"data": data}
 	}
 	return data
-}
-
-// verdicts are what the oracle, the interpreter and the engine say; refused means that the package does not load the rule.
-type verdicts struct {
-	oracle, rule, engine bool
-	refused, wrong       error
-}
-
-func judge(t interface{ Fatal(...any) }, y string, raw []byte) (v verdicts) {
-	o, err := newOracle(y)
-	v.wrong = err
-	out := rule.Parse("r.yml", []byte(y), sigma.New(sigma.Options{Generic: true}))
-	if len(out.Problems) > 0 {
-		v.refused = out.Problems[0]
-	}
-	if len(out.Rules) != 1 || out.Rules[0].Off != "" || v.wrong != nil {
-		if v.refused == nil && (len(out.Rules) != 1 || out.Rules[0].Off != "") {
-			v.refused = fmt.Errorf("%d rules", len(out.Rules))
-		}
-		return v
-	}
-	dec := json.NewDecoder(strings.NewReader(string(raw)))
-	dec.UseNumber()
-	var event any
-	if err := dec.Decode(&event); err != nil {
-		t.Fatal(err)
-	}
-	if v.oracle, err = o.match(event); err != nil {
-		t.Fatal(err)
-	}
-	r := out.Rules[0]
-	ev, err := audit.Generic("c", raw)
-	if err != nil {
-		t.Fatal(err, string(raw))
-	}
-	if v.rule, err = r.Match(&ev); err != nil {
-		t.Fatal(err)
-	}
-	engine, err := match.NewEngine([]match.Expr{r.Whole()}, match.EngineOptions{Generic: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := engine.Matcher()
-	for range 2 { // the second time from what it remembers
-		hits, err := m.MatchRaw("c", raw, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v.engine = len(hits) == 1
-		if v.engine != v.rule {
-			break
-		}
-	}
-	return v
-}
-
-var oracleStats = flag.Bool("oracle-stats", false, "print how many rules of the oracle's test match")
-
-func TestOracle(t *testing.T) {
-	checks, hits, refused := 0, 0, 0
-	rapid.Check(t, func(t *rapid.T) {
-		d := genRule(t)
-		b, err := yaml.Marshal(map[string]any{"title": "t", "logsource": map[string]any{"product": "any"}, "detection": d})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 4 {
-			raw, err := json.Marshal(genEvent(t, d))
-			if err != nil {
-				t.Fatal(err)
-			}
-			v := judge(t, string(b), raw)
-			checks++
-			if (v.wrong != nil) != (v.refused != nil) {
-				t.Fatalf("refused: %v, wrong: %v\n%s", v.refused, v.wrong, b)
-			}
-			if v.refused != nil {
-				refused++
-				return
-			}
-			if v.oracle {
-				hits++
-			}
-			if v.oracle != v.rule || v.oracle != v.engine {
-				t.Fatalf("oracle %t, rule %t, engine %t\n%s%s", v.oracle, v.rule, v.engine, b, raw)
-			}
-		}
-	})
-	if *oracleStats {
-		t.Logf("%d checks, %d matches, %d rules refused", checks, hits, refused)
-	}
 }

@@ -302,6 +302,9 @@ func item(key string, v, event any) (bool, error) {
 		return false, errNo
 	}
 	node := event
+	if m, ok := event.(auditEvent); ok {
+		node = map[string]any(m)
+	}
 	found := true
 	if field != "" {
 		node, found = lookup(event, field)
@@ -571,6 +574,8 @@ func anyLeaf(v any, deep bool, f func(any) bool) bool {
 		return slices.ContainsFunc(v, func(e any) bool { return anyLeaf(e, deep, f) })
 	case several:
 		return slices.ContainsFunc(v, func(e any) bool { return anyLeaf(e, deep, f) })
+	case inside:
+		return slices.ContainsFunc(v, func(e any) bool { return anyLeaf(e, true, f) })
 	case map[string]any:
 		if deep {
 			return slices.ContainsFunc(slices.Collect(maps.Values(v)), func(e any) bool { return anyLeaf(e, deep, f) })
@@ -585,6 +590,9 @@ func anyLeaf(v any, deep bool, f func(any) bool) bool {
 
 // allNull is true of null, of an element whose text is null, and of what a path through lists gives if it is all null.
 func allNull(v any) bool {
+	if s, ok := v.(inside); ok {
+		v = several(s)
+	}
 	if s, ok := v.(several); ok {
 		return !slices.ContainsFunc(s, func(e any) bool { return !allNull(e) })
 	}
@@ -641,6 +649,9 @@ func at(v any, path string, fold bool) (any, bool) {
 
 // lookup is the order of places of docs/reference/rules-sigma.md, first with case, then without.
 func lookup(event any, field string) (any, bool) {
+	if m, ok := event.(auditEvent); ok {
+		return m.lookup(field)
+	}
 	for _, fold := range []bool{false, true} {
 		for _, place := range []string{"", "Event.EventData", "Event.System", "Event.UserData", "EventData", "System", "winlog.event_data",
 			"winlog", "data"} {
@@ -688,4 +699,45 @@ func named(node any, field string, fold bool) (any, bool) {
 		}
 	}
 	return nil, false
+}
+
+// auditEvent has its fields at their paths, but for the names that the published rules for Kubernetes have for some.
+type auditEvent map[string]any
+
+// inside are values of which all that stands in them counts.
+type inside []any
+
+func (m auditEvent) lookup(field string) (any, bool) {
+	head, rest, _ := strings.Cut(field, ".")
+	switch head {
+	case "apiGroup":
+		return at(map[string]any(m), "objectRef.apiGroup", false)
+	case "hostPath", "capabilities":
+		var out inside
+		for _, v := range anywhere(m["requestObject"], head) {
+			if got, ok := at(v, rest, false); ok {
+				out = append(out, got)
+			}
+		}
+		return out, len(out) > 0
+	}
+	return at(map[string]any(m), field, false)
+}
+
+func anywhere(v any, name string) (out []any) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			out = append(out, anywhere(e, name)...)
+		}
+	case map[string]any:
+		for k, e := range v {
+			if k == name {
+				out = append(out, e)
+			} else {
+				out = append(out, anywhere(e, name)...)
+			}
+		}
+	}
+	return out
 }
