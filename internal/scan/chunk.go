@@ -16,8 +16,9 @@ const (
 	chunkBytes = 1 << 20
 	// headBytes of a file say how it is laid out.
 	headBytes = 256 << 10
-	// showBytes of a bad line are kept to be shown.
+	// showBytes of a bad line are kept to be shown, and showBad of a chunk's bad lines: a file of garbage must not fill the memory.
 	showBytes = 200
+	showBad   = 1000
 )
 
 // chunk is some whole lines, or JSON values, of one file on their way through the pipeline. Its memory is used again.
@@ -38,6 +39,8 @@ type chunk struct {
 	lines  int64
 	full   int64 // lines that are not empty
 	skips  map[string]int64
+	bads   int
+	unseen map[string]int64 // bad lines beyond showBad, by reason
 }
 
 func (c *chunk) reset() {

@@ -52,7 +52,8 @@ type Options struct {
 	// Result takes each finding, in the order of the input; those that correlations make at its end have the place of the last event. An error
 	// ends the run. What the result refers to is reused afterwards.
 	Result func(r *detect.Result, at Place) error
-	// Bad takes what is no event: line is its beginning, and is reused afterwards. It may be nil.
+	// Bad takes what is no event: line is its beginning, and is reused afterwards. Of very many close together only the first are handed on;
+	// Stats counts all. It may be nil.
 	Bad func(at Place, line []byte, err error)
 	// Progress is told how many bytes of an input's own form were read since it was told last. It may be nil, and is called by another
 	// goroutine.
@@ -179,6 +180,9 @@ func (p *pipeline) judge(stop func()) error {
 			p.stats.Events += c.events
 			for reason, n := range c.skips {
 				p.stats.Skipped[reason] += n
+			}
+			for reason, n := range c.unseen {
+				p.stats.Bad[reason] += n
 			}
 		}
 		c.reset()

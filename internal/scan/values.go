@@ -57,12 +57,13 @@ func (p *pipeline) cutValues(ctx context.Context, how form, r io.Reader) error {
 		c.first = first
 		c.data = append(c.data[:0], half...)
 		var rest int
+		begin := line
 		for size := max(chunkBytes, 2*len(half)); ; size *= 2 {
 			if end, err = more(r, c, size); err != nil {
 				p.send(c)
 				return err
 			}
-			rest, line = c.spans(line, end)
+			rest, line = c.spans(begin, end)
 			if end || len(c.values) > 0 || len(c.data)-rest > p.o.MaxLine {
 				break
 			}

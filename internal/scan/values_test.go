@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"whodunit/internal/detect"
 )
 
 func aks(category, event string) string {
@@ -98,6 +100,27 @@ func TestLongArray(t *testing.T) {
 	got, stats, err := run(t, Options{Program: program(t, false, deletion), MaxLine: 1 << 20}, bytesInput("a", []byte(big)))
 	if err != nil || stats.Events < 1 || stats.Bad["too_large"] != 1 || !strings.HasPrefix(got, "a:1 deletion u1\n") {
 		t.Errorf("%v %+v %s", err, stats, got)
+	}
+}
+
+// TestLongValue: where a value stands is not counted twice when more must be read to find its end.
+func TestLongValue(t *testing.T) {
+	long := strings.Replace(event(2, "delete"), `"verb"`, `"requestURI":"`+strings.Repeat("x", 3<<20)+`","verb"`, 1)
+	text := "[\n\n" + long + ",\n" + event(3, "delete") + "]"
+	got, _, err := run(t, Options{Program: program(t, false, deletion)}, bytesInput("a", []byte(text)))
+	if want := "a:3 deletion u2\na:4 deletion u3\n"; got != want || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestGarbage: of very many bad lines each is counted, and few are kept.
+func TestGarbage(t *testing.T) {
+	text := strings.Repeat("x\n", 100_000)
+	shown := 0
+	stats, err := Run(t.Context(), []Input{bytesInput("g", []byte(text))}, Options{Program: program(t, false, deletion),
+		Result: func(*detect.Result, Place) error { return nil }, Bad: func(Place, []byte, error) { shown++ }})
+	if err != nil || stats.Bad["syntax"] != 100_000 || shown != showBad {
+		t.Errorf("%v %v, %d shown", err, stats.Bad, shown)
 	}
 }
 

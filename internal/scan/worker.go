@@ -149,6 +149,13 @@ func (c *chunk) skip(reason string, n int) {
 }
 
 func (c *chunk) bad(line int64, raw []byte, err error) {
+	if c.bads++; c.bads > showBad {
+		if c.unseen == nil {
+			c.unseen = map[string]int64{}
+		}
+		c.unseen[reason(err)]++
+		return
+	}
 	c.items = append(c.items, item{line: line, raw: raw[:min(len(raw), showBytes)], err: err})
 }
 
