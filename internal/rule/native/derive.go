@@ -39,8 +39,44 @@ const anyText = "?*"
 // derive gives from a condition, checked or not, an expression that is true whenever the condition is, nil if none is known, and whether
 // it is true of nothing else.
 func (env *environment) derive(e ast.Expr, c constants) (x match.Expr, exact bool) {
-	d := deriver{consts: c, field: env.field}.derive(e)
-	return d.x, d.exact
+	own := deriver{consts: c, field: env.field}
+	d := own.derive(e)
+	if d.exact {
+		return d.x, true
+	}
+	parts := conjuncts(nil, e)
+	var more match.And
+	for _, part := range parts {
+		if len(parts) > 1 && own.derive(part).exact {
+			continue
+		}
+		if b := (bodyDeriver{deriver: own, env: env}).derive(part); b != nil {
+			more = append(more, b)
+		}
+	}
+	switch whole, ok := d.x.(match.And); {
+	case len(more) == 0:
+	case len(parts) == 1: // which says at least as much
+		return more[0], false
+	case ok:
+		return append(slices.Clone(whole), more...), false
+	case d.x != nil:
+		return append(match.And{d.x}, more...), false
+	default:
+		return more, false
+	}
+	return d.x, false
+}
+
+// conjuncts are the parts that && joins.
+func conjuncts(to []ast.Expr, e ast.Expr) []ast.Expr {
+	if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != operators.LogicalAnd {
+		return append(to, e)
+	}
+	for _, a := range e.AsCall().Args() {
+		to = conjuncts(to, a)
+	}
+	return to
 }
 
 type deriver struct {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -95,13 +96,15 @@ var variables = []variable{
 
 // environment is what every native rule is compiled in. Immutable, safe for concurrent use.
 type environment struct {
-	cel    *cel.Env
-	types  *provider
-	names  []string // known top-level names, for suggestions
-	field  func(name string) *match.Field
-	quick  *parser.Parser
-	roots  sync.Pool // of *cel.Ast, see quickCheck
-	frames sync.Pool // of *frame
+	cel        *cel.Env
+	types      *provider
+	names      []string // known top-level names, for suggestions
+	field      func(name string) *match.Field
+	quick      *parser.Parser
+	roots      sync.Pool // of *cel.Ast, see quickCheck
+	frames     sync.Pool // of *frame
+	fields     sync.Map  // of *match.Field by name: what rules ask bodies for
+	fieldCount atomic.Int64
 }
 
 // Limits of conditions, for both parsers.

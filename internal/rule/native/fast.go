@@ -82,20 +82,23 @@ func (f *frame) spend(n int) bool {
 	return f.budget > 0
 }
 
-// run evaluates the program; frames are used again.
-func (p *fastProgram) run(ev *audit.Event, frames *sync.Pool) (bool, error) {
+// takeFrame begins an evaluation; frames are used again.
+func takeFrame(ev *audit.Event, slots, budget int, frames *sync.Pool) *frame {
 	f, _ := frames.Get().(*frame)
 	if f == nil {
 		f = &frame{}
 	}
-	f.ev, f.budget = ev, fastBudget
+	f.ev, f.budget = ev, budget
 	f.request.k, f.response.k = kNone, kNone
-	if cap(f.vars) < p.slots {
-		f.vars = make([]val, p.slots)
+	if cap(f.vars) < slots {
+		f.vars = make([]val, slots)
 	}
-	f.vars = f.vars[:p.slots]
-	v := p.root(f)
-	spent := f.budget <= 0
+	f.vars = f.vars[:slots]
+	return f
+}
+
+// release ends it.
+func (f *frame) release(frames *sync.Pool) {
 	f.ev, f.request, f.response = nil, val{}, val{}
 	clear(f.vars)
 	if clear(f.arena); cap(f.arena) > 1<<12 {
@@ -103,6 +106,14 @@ func (p *fastProgram) run(ev *audit.Event, frames *sync.Pool) (bool, error) {
 	}
 	f.arena = f.arena[:0]
 	frames.Put(f)
+}
+
+// run evaluates the program.
+func (p *fastProgram) run(ev *audit.Event, frames *sync.Pool) (bool, error) {
+	f := takeFrame(ev, p.slots, fastBudget, frames)
+	v := p.root(f)
+	spent := f.budget <= 0
+	f.release(frames)
 	switch {
 	case spent:
 		return false, fmt.Errorf("%w: %s", rule.ErrCost, errCostText)

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"whodunit/internal/audit"
+	"whodunit/internal/match"
 	"whodunit/internal/rule"
 )
 
@@ -199,12 +200,17 @@ func TestFastIsCEL(t *testing.T) {
 			t.Skip() // has no type
 		}
 		c := planned(t, env, text, constants{})
+		both, _ := env.compile(text, constants{})
+		pre := both.expr
 		if all++; c.fast == nil {
 			return
 		}
 		fast++
 		for range 6 {
 			ev := bodyEvent(t)
+			if ok, _ := c.matchCEL(&ev); ok && pre != nil && !match.Eval(pre, &ev) {
+				t.Fatalf("%s\nis true, and its prefilter %s not, of %s", text, pre, ev.Raw)
+			}
 			if err := sameAnswer(c, &ev); err != nil {
 				t.Fatal(err)
 			}
@@ -241,6 +247,9 @@ func TestShippedRulesAreFast(t *testing.T) {
 			continue
 		}
 		for i := range events {
+			if ok, _ := both.matchCEL(&events[i]); ok && !match.Eval(r.Expr, &events[i]) {
+				t.Fatalf("%s: the prefilter %s rejects %s", r.ID, r.Expr, events[i].Raw)
+			}
 			if err := sameAnswer(both, &events[i]); err != nil {
 				t.Fatalf("%s: %v", r.ID, err)
 			}

@@ -39,7 +39,7 @@ func (k *fastCompiler) call(c ast.CallExpr) term {
 	switch {
 	case args == nil:
 		return nil
-	case fn == operators.In && isEmptyLiteral(exprs[1]): // as CEL does, without a look at what might be in it
+	case fn == operators.In && len(exprs) == 2 && isEmptyLiteral(exprs[1]): // as CEL does, without a look at what might be in it
 		return always1(boolVal(false))
 	case fn == operators.Add && (k.isText(exprs[0]) || k.isText(exprs[1])):
 		return concat(args[0], args[1])

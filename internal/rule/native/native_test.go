@@ -136,12 +136,16 @@ func TestPrefilter(t *testing.T) {
 	env := format(t).env
 	p := newParams(map[string]string{"params.u": "*x*"})
 	tests := []struct{ cond, want string }{
-		{`verb == "get" && requestObject.x == 1`, `verb == "get"`},
+		{`verb == "get" && requestObject.x == 1`, `(verb == "get" and <native-body:is _==_(requestObject."x",int 1,)> exists)`},
+		{`verb == "get" && requestObject.x.exists(a, a.b in ["c"] && a.d.exists(e, e.startsWith("f")) || "g" in a.h)`, `(verb == "get" and ((<native-body:text requestObject."x" @0."b"> == "c" and ` +
+			`<native-body:text requestObject."x" @0."d" @1> startsWith "f") or <native-body:text requestObject."x" @0."h" @1> == "g"))`},
+		{`verb == "get" && cel.bind(c, execCommand().lowerAscii(), ["a", "b"].exists(p, c.matches(p)))`, `(verb == "get" and <native-body:text  lowerAscii(execCommand(requestURI,),)> matches "a"|"b")`},
+		{`requestObject.x.exists(a, requestObject.y.exists(b, a == b))`, ``},
 		{`verb in ["get","list"] && objectRef.resource == "secrets"`, `(objectRef.resource == "secrets" and verb == "get"|"list")`},
-		{`verb == "a" || requestObject.x == 1`, ``},
-		{`verb == "a" || (user.username.startsWith("b") && requestObject.x == 1)`, `(verb == "a" or user.username startsWith "b")`},
+		{`verb == "a" || requestObject.x == 1`, `(verb == "a" or <native-body:is _==_(requestObject."x",int 1,)> exists)`},
+		{`verb == "a" || (user.username.startsWith("b") && requestObject.x == 1)`, `(verb == "a" or (user.username startsWith "b" and <native-body:is _==_(requestObject."x",int 1,)> exists))`},
 		{`!(user.username.contains("x") || "g" in user.groups)`, `not (user.username contains "x" or user.groups == "g")`},
-		{`!(verb == "a" && requestObject.x == 1)`, ``},
+		{`!(verb == "a" && requestObject.x == 1)`, `<native-body:is !_(_&&_(_==_(verb,"a",),_==_(requestObject."x",int 1,),),)> exists`},
 		{`objectRef.namespace == ""`, `not objectRef.namespace glob "?*"`},
 		{`objectRef.subresource in ["", "x"]`, `(objectRef.subresource == "x" or not objectRef.subresource glob "?*")`},
 		{`verb != "get"`, `not verb == "get"`},
