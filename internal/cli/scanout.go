@@ -57,8 +57,8 @@ func (t *textFindings) write(r *detect.Result, at scan.Place) error {
 		fmt.Fprintln(t.w, t.table.header())
 	}
 	when := ""
-	if r.Event.Micros() != 0 {
-		when = r.Event.Time().Format(time.RFC3339)
+	if at := r.Micros(); at != 0 {
+		when = time.UnixMicro(at).UTC().Format(time.RFC3339)
 	}
 	where := at.String()
 	if r.Facts != nil {
@@ -154,7 +154,7 @@ type jsonFindings struct {
 func (j *jsonFindings) write(r *detect.Result, at scan.Place) error {
 	ev := r.Event
 	d := findingDoc{
-		Time: stamp(ev.Micros()), Rule: r.Rule.Title, RuleID: r.Rule.ID, Format: r.Rule.Format, Severity: r.Rule.Severity, Priority: r.Rule.Priority,
+		Time: stamp(r.Micros()), Rule: r.Rule.Title, RuleID: r.Rule.ID, Format: r.Rule.Format, Severity: r.Rule.Severity, Priority: r.Rule.Priority,
 		Cluster: ev.Cluster, User: ev.User.Username, Impersonated: ev.Impersonated.Username, Verb: ev.Verb, Resource: ev.ObjectRef.Resource,
 		Subresource: ev.ObjectRef.Subresource, Namespace: ev.ObjectRef.Namespace, Name: ev.ObjectRef.Name, AuditID: ev.AuditID, Stage: ev.Stage, Message: r.Message,
 		Code: ev.Response.Code, SourceIPs: ev.SourceIPs, UserAgent: ev.UserAgent, Tags: r.Rule.Tags, File: at.File, Line: at.Line,
@@ -265,7 +265,7 @@ func (s *sarifFindings) write(r *detect.Result, at scan.Place) error {
 		s.rules = append(s.rules, d)
 	}
 	res := sarifResult{RuleID: r.Rule.ID, RuleIndex: i, Level: sarifLevel(r.Rule.Severity), Message: sarifText{r.Message}, Prints: map[string]string{"identity/v1": r.Identity.String()},
-		Props: map[string]any{"auditID": r.Event.AuditID, "user": r.Event.User.Username, "cluster": r.Event.Cluster, "time": stamp(r.Event.Micros())}}
+		Props: map[string]any{"auditID": r.Event.AuditID, "user": r.Event.User.Username, "cluster": r.Event.Cluster, "time": stamp(r.Micros())}}
 	var l sarifLocation
 	if l.Physical.Artifact.URI = (&url.URL{Path: filepath.ToSlash(at.File)}).String(); at.File == "-" {
 		l.Physical.Artifact.URI = "stdin"

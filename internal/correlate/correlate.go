@@ -164,7 +164,7 @@ func (c *Correlator) Waiting() (clock int64, ok bool) {
 
 // time is the event's. One that has none counts as of its arrival, or as the newest so far.
 func (c *Correlator) time(ev *audit.Event, ingested int64) int64 {
-	at := eventMicros(ev)
+	at := Micros(ev)
 	switch {
 	case at != 0:
 		return at

@@ -256,7 +256,7 @@ func TestEventTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := eventMicros(&ev); got != want {
+		if got := Micros(&ev); got != want {
 			t.Errorf("%s: %d, want %d", raw, got, want)
 		}
 	}

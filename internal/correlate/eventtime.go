@@ -20,9 +20,9 @@ var timePaths = [...]string{
 
 var timeLayouts = [...]string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02T15:04:05.999999999Z0700"}
 
-// eventMicros is an event's time in microseconds since 1970 UTC, 0 where it has none. A text without a zone counts as UTC, a number as
+// Micros is an event's time in microseconds since 1970 UTC, 0 where it has none. A text without a zone counts as UTC, a number as
 // seconds, milli-, micro- or nanoseconds since 1970, by its size.
-func eventMicros(ev *audit.Event) int64 {
+func Micros(ev *audit.Event) int64 {
 	if ev.Flags&audit.FlagGeneric == 0 {
 		return ev.Micros()
 	}

@@ -8,6 +8,7 @@ import (
 	"whodunit/internal/audit"
 	"whodunit/internal/correlate"
 	"whodunit/internal/finding"
+	"whodunit/internal/match"
 	"whodunit/internal/rule"
 )
 
@@ -32,6 +33,9 @@ type Result struct {
 	Evidence []finding.Evidence // of a correlation at most 20 of its events, the first ten and the last ten; else the one event
 	Message  string             // hostile text
 }
+
+// Micros is the event's time in microseconds since 1970 UTC, of any JSON object where the usual logs have it; 0 where there is none.
+func (r *Result) Micros() int64 { return correlate.Micros(r.Event) }
 
 // Finding is the result for the journal and for receivers.
 func (r *Result) Finding() finding.Finding {
@@ -161,7 +165,28 @@ func message(r *rule.Rule, ev *audit.Event, f rule.Facts) string {
 		if f.Events != 1 {
 			events = fmt.Sprintf("%d events in %s", f.Events, (time.Duration(f.Last-f.First) * time.Microsecond).Round(time.Second))
 		}
+		if ev.Flags&audit.FlagGeneric != 0 {
+			return fmt.Sprintf("%s (%s)", ofGroup(r, ev), events)
+		}
 		return fmt.Sprintf("%s (%s, the last of them this)", r.Text(ev), events)
 	}
 	return r.Text(ev)
+}
+
+// ofGroup is the title and what the events have in common, as far as the last of them tells.
+func ofGroup(r *rule.Rule, ev *audit.Event) string {
+	const most = 200 // characters of one value
+	text, sep := r.Title, ": "
+	for _, k := range r.Correlation.GroupBy[:min(len(r.Correlation.GroupBy), 10)] {
+		values := k.Values
+		if values == nil {
+			values = func(ev *audit.Event, path string, yield func(string) bool) { match.Values(ev, path)(yield) }
+		}
+		values(ev, k.Path, func(v string) bool {
+			text += fmt.Sprintf("%s%s=%.*s", sep, k.Name, most, v)
+			sep = ", "
+			return false
+		})
+	}
+	return text
 }

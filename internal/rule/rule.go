@@ -115,10 +115,13 @@ func (r *Rule) Whole() match.Expr {
 
 // Text is the message for ev.
 func (r *Rule) Text(ev *audit.Event) string {
-	if r.Message == nil {
-		return defaultMessage(r.Title).Render(ev)
+	switch {
+	case r.Message != nil:
+		return r.Message.Render(ev)
+	case ev.Flags&audit.FlagGeneric != 0: // it has no user and no verb
+		return r.Title
 	}
-	return r.Message.Render(ev)
+	return defaultMessage(r.Title).Render(ev)
 }
 
 // Finding is what r says about ev, whose identity is id. The caller has matched it.
