@@ -19,7 +19,7 @@ func (l *Log) Notify(ctx context.Context, findings []Finding) error {
 	for i := range findings {
 		f := &findings[i]
 		level := slog.LevelInfo
-		if rank(f.Severity) >= rank(finding.High) {
+		if f.Severity.Rank() >= finding.High.Rank() {
 			level = slog.LevelWarn
 		}
 		//nolint:sloglint // the finding's message is what the line is there for

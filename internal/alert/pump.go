@@ -76,7 +76,7 @@ func New(o Options) (*Pump, error) {
 	if o.Name == "" || o.Reader == nil || o.Notifier == nil {
 		return nil, errors.New("cannot make notifier: name, reader and notifier are wanted")
 	}
-	if o.MinSeverity != "" && rank(o.MinSeverity) == 0 {
+	if o.MinSeverity != "" && o.MinSeverity.Rank() == 0 {
 		return nil, fmt.Errorf("cannot make notifier %s: severity %q: info, low, medium, high or critical is expected", o.Name, o.MinSeverity)
 	}
 	if o.Save == nil {
@@ -107,23 +107,6 @@ func wait(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// rank orders severities; unknown ones are 0.
-func rank(s finding.Severity) int {
-	switch s {
-	case finding.Info:
-		return 1
-	case finding.Low:
-		return 2
-	case finding.Medium:
-		return 3
-	case finding.High:
-		return 4
-	case finding.Critical:
-		return 5
-	}
-	return 0
 }
 
 // Run delivers until ctx ends (nil), the reader ends (nil), or the reader fails (its error).
@@ -186,7 +169,7 @@ func (p *Pump) read(rec *audit.Record) (Finding, bool) {
 			f.Severity = finding.Severity(t)
 		}
 	}
-	if p.o.MinSeverity != "" && rank(f.Severity) < rank(p.o.MinSeverity) {
+	if p.o.MinSeverity != "" && f.Severity.Rank() < p.o.MinSeverity.Rank() {
 		p.o.Metrics.Skipped.WithLabelValues(p.o.Name, "severity").Inc()
 		return Finding{}, false
 	}

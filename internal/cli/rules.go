@@ -107,9 +107,15 @@ func (c *cmdline) rulesListCmd() *cobra.Command {
 	return cmd
 }
 
-func (c *cmdline) ruleLines(rules []*rule.Rule) error {
+// encoder writes values as JSON, one a line.
+func (c *cmdline) encoder() *json.Encoder {
 	enc := json.NewEncoder(c.Out)
 	enc.SetEscapeHTML(false)
+	return enc
+}
+
+func (c *cmdline) ruleLines(rules []*rule.Rule) error {
+	enc := c.encoder()
 	for _, r := range rules {
 		if err := enc.Encode(document(r)); err != nil {
 			return err

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -140,8 +139,7 @@ type blindDoc struct {
 // blind writes the rules that can never fire.
 func (c *cmdline) blind(form string, blind []coverage.Blind, on string, rules []*rule.Rule) error {
 	if form == "json" {
-		enc := json.NewEncoder(c.Out)
-		enc.SetEscapeHTML(false)
+		enc := c.encoder()
 		for _, b := range blind {
 			if err := enc.Encode(blindDoc{b.Rule.ID, b.Rule.Title, b.Rule.Format, string(b.Rule.Level), b.Reason}); err != nil {
 				return err
@@ -183,8 +181,7 @@ type techniqueDoc struct {
 
 // matrices writes what the rules' tags name.
 func (c *cmdline) matrices(form string, rules []*rule.Rule) error {
-	enc := json.NewEncoder(c.Out)
-	enc.SetEscapeHTML(false)
+	enc := c.encoder()
 	for _, m := range []*coverage.Matrix{coverage.Attack(), coverage.ThreatMatrix()} {
 		others := m.Cover(rules)
 		if form == "json" {

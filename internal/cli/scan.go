@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -16,9 +18,6 @@ import (
 	"whodunit/internal/rule"
 	"whodunit/internal/scan"
 )
-
-// severities are in order.
-var severities = []finding.Severity{finding.Info, finding.Low, finding.Medium, finding.High, finding.Critical}
 
 // scanFlags are what scan is told.
 type scanFlags struct {
@@ -51,10 +50,7 @@ Exit status: 0 no finding at or above --fail-on, 1 some, 2 trouble: a file that 
 	}
 	f.ruleSource.flags(cmd)
 	outFlag(cmd, &f.form, "text", "json", "sarif", "falco")
-	words := make([]string, len(severities))
-	for i, s := range severities {
-		words[i] = string(s)
-	}
+	words := finding.SeverityWords()
 	fl := cmd.Flags()
 	fl.StringVar(&f.falco, "falco-matching", "all", "of the Falco rules that an event satisfies, report all or the first, as Falco does by default")
 	fl.StringVar(&f.input, "input", "audit", "what the events are: audit, or generic for any JSON objects")
@@ -91,8 +87,6 @@ func oneOf(cmd *cobra.Command, name string, known []string) {
 	}
 }
 
-func rank(s finding.Severity) int { return slices.Index(severities, s) }
-
 func (c *cmdline) scan(cmd *cobra.Command, f *scanFlags, args []string) error {
 	program, err := c.program(f)
 	if err != nil {
@@ -104,14 +98,14 @@ func (c *cmdline) scan(cmd *cobra.Command, f *scanFlags, args []string) error {
 	out := c.findingWriter(f, program)
 	bad := &shownBad{w: c.Err, quiet: f.quiet}
 	bar := c.progress(args)
-	failed, least, failOn := false, rank(finding.Severity(f.least)), rank(finding.Severity(f.failOn))
+	failed, least, failOn := false, finding.Severity(f.least).Rank(), finding.Severity(f.failOn).Rank() // failOn is 0 for none
 	start := c.Now()
 	stats, err := scan.Run(cmd.Context(), c.scanInputs(args), scan.Options{
 		Program: program, Cluster: f.cluster, Generic: f.o.Generic, Workers: f.workers, MaxLine: f.maxLine, Progress: bar.add,
 		Bad: func(at scan.Place, line []byte, err error) { bar.clear(); bad.show(at, line, err) },
 		Result: func(r *detect.Result, at scan.Place) error {
-			severity := rank(r.Rule.Severity)
-			failed = failed || failOn >= 0 && severity >= failOn
+			severity := r.Rule.Severity.Rank()
+			failed = failed || failOn > 0 && severity >= failOn
 			if severity < least {
 				return nil
 			}
@@ -187,15 +181,9 @@ func (c *cmdline) scanned(p *detect.Program, s *scan.Stats, took time.Duration) 
 		text += fmt.Sprintf("; %.1f s, %.0f MB/s", seconds, float64(s.Bytes)/1e6/seconds)
 	}
 	fmt.Fprintln(c.Err, printable(text, false))
-	ids := make([]string, 0, len(s.Rules))
-	for id := range s.Rules {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(s.Rules)) {
 		e := s.Rules[id]
-		text := e.First.Error()
-		fmt.Fprintln(c.Err, printable(fmt.Sprintf("rule %s could not decide about %s: %.300s", id, several(int(e.Count), "event"), text), false))
+		fmt.Fprintln(c.Err, printable(fmt.Sprintf("rule %s could not decide about %s: %.300s", id, several(int(e.Count), "event"), e.First.Error()), false))
 	}
 }
 
@@ -219,16 +207,7 @@ func (b *shownBad) show(at scan.Place, line []byte, err error) {
 
 // counts lists reasons with their numbers, the most frequent first.
 func counts(m map[string]int64) string {
-	reasons := make([]string, 0, len(m))
-	for r := range m {
-		reasons = append(reasons, r)
-	}
-	slices.SortFunc(reasons, func(a, b string) int {
-		if m[a] != m[b] {
-			return int(m[b] - m[a])
-		}
-		return strings.Compare(a, b)
-	})
+	reasons := slices.SortedFunc(maps.Keys(m), func(a, b string) int { return cmp.Or(cmp.Compare(m[b], m[a]), strings.Compare(a, b)) })
 	for i, r := range reasons {
 		reasons[i] = fmt.Sprintf("%d %s", m[r], r)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"whodunit/internal/audit"
@@ -27,17 +28,19 @@ const (
 	Critical Severity = "critical"
 )
 
-// Severities are all, from least to most. The caller owns the slice.
-func Severities() []Severity { return []Severity{Info, Low, Medium, High, Critical} }
+var severities = [...]Severity{Info, Low, Medium, High, Critical}
 
-// SeverityWords are the same as texts.
+// SeverityWords are all severities, from least to most. The caller owns the slice.
 func SeverityWords() []string {
-	var out []string
-	for _, s := range Severities() {
-		out = append(out, string(s))
+	words := make([]string, len(severities))
+	for i, s := range severities {
+		words[i] = string(s)
 	}
-	return out
+	return words
 }
+
+// Rank orders severities: from 1 for the least, 0 for what is none.
+func (s Severity) Rank() int { return slices.Index(severities[:], s) + 1 }
 
 // Evidence names one event that a finding rests on.
 type Evidence struct {
