@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"reflect"
+	"strings"
 
 	"whodunit/internal/api"
 	"whodunit/internal/config"
@@ -169,6 +170,9 @@ func (a *App) watchRules(ctx context.Context) error {
 func (a *App) ruleList(context.Context) ([]api.Rule, error) {
 	var out []api.Rule
 	for _, r := range a.current.Load().Rules() {
+		if r.Silent && strings.Contains(r.ID, "#") { // a part of a correlation, which nobody wrote as a rule
+			continue
+		}
 		out = append(out, api.Rule{ID: r.ID, Title: r.Title, Description: r.Description, Severity: string(r.Severity), Tags: r.Tags,
 			Format: r.Format, File: r.File, Enabled: r.Off == ""})
 	}

@@ -102,12 +102,21 @@ func (p *printer) show(r *audit.Record) error {
 	at := e.Time().In(p.zone).Format("2006-01-02 15:04:05.000")
 	var line string
 	if p.finding {
-		line = p.table.row(at, field(e, "severity"), field(e, "rule"), field(e, "message"))
+		line = p.table.row(at, field(e, "severity"), ruleOf(e), field(e, "message"))
 	} else {
 		line = p.table.row(at, who(e), e.Verb, what(e), code(e), strings.TrimSpace(e.Peer()+"  "+e.UserAgent))
 	}
 	_, err := p.w.WriteString(line + "\n")
 	return err
+}
+
+// ruleOf is what people know a finding's rule by, as scan shows it.
+func ruleOf(e *audit.Event) string {
+	format, title := field(e, "format"), field(e, "title")
+	if format == "" || format == "native" || title == "" {
+		return field(e, "rule")
+	}
+	return title
 }
 
 // field is the text of one of the event's own members.

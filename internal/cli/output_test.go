@@ -63,6 +63,20 @@ func TestTableFits(t *testing.T) {
 	})
 }
 
+// TestRuleOf: an id of Sigma's says nothing to a person.
+func TestRuleOf(t *testing.T) {
+	for raw, want := range map[string]string{
+		`{"rule":"pod-exec","title":"Command run","format":"native"}`:                           "pod-exec",
+		`{"rule":"pod-exec","title":"Command run"}`:                                             "pod-exec",
+		`{"rule":"22222222-0000-4000-8000-000000000011","title":"Many reads","format":"sigma"}`: "Many reads",
+		`{"rule":"22222222-0000-4000-8000-000000000011","title":"","format":"sigma"}`:           "22222222-0000-4000-8000-000000000011",
+	} {
+		if got := ruleOf(&audit.Event{Raw: []byte(raw)}); got != want {
+			t.Errorf("%s: %q, want %q", raw, got, want)
+		}
+	}
+}
+
 // TestEscaped: for a terminal, JSON means the same and holds nothing that a terminal acts on.
 func TestEscaped(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
