@@ -177,6 +177,9 @@ func (c *cmdline) scanned(p *detect.Program, s *scan.Stats, took time.Duration) 
 	if len(s.Skipped) > 0 {
 		text += fmt.Sprintf("; passed over: %s", counts(s.Skipped))
 	}
+	if len(s.Forgotten) > 0 {
+		text += fmt.Sprintf("; correlations had too little memory: %s", counts(s.Forgotten))
+	}
 	if seconds := took.Seconds(); seconds > 0.5 {
 		text += fmt.Sprintf("; %.1f s, %.0f MB/s", seconds, float64(s.Bytes)/1e6/seconds)
 	}

@@ -3,6 +3,7 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,10 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"whodunit/internal/audit"
+	"whodunit/internal/correlate"
 	"whodunit/internal/detect"
 	"whodunit/internal/envelope"
 )
@@ -58,6 +62,8 @@ type Options struct {
 	// Progress is told how many bytes of an input's own form were read since it was told last. It may be nil, and is called by another
 	// goroutine.
 	Progress func(name string, n int64)
+
+	memory int // in place of correlationBytes, for tests
 }
 
 // Stats are what a Run saw.
@@ -69,6 +75,9 @@ type Stats struct {
 	Skipped  map[string]int64         // parts of envelopes that hold no audit events, by reason
 	Bad      map[string]int64         // lines and parts of lines, by reason
 	Rules    map[string]*ErroredRules // by rule id: conditions that could not decide
+	// Forgotten is what correlations left out of account for want of memory, by reason: whole groups (memory), the oldest events of one
+	// (group), events that were decided before the end (hurried), and those of an earlier time that came after these (late).
+	Forgotten map[string]int64
 }
 
 // ErroredRules counts the events about which a rule's condition could not decide.
@@ -138,7 +147,7 @@ type pipeline struct {
 func newPipeline(o Options) *pipeline {
 	n := 2*o.Workers + 2
 	p := &pipeline{o: o, jobs: make(chan *chunk, n), order: make(chan *chunk, n), free: make(chan *chunk, n),
-		stats: Stats{Skipped: map[string]int64{}, Bad: map[string]int64{}, Rules: map[string]*ErroredRules{}}}
+		stats: Stats{Skipped: map[string]int64{}, Bad: map[string]int64{}, Rules: map[string]*ErroredRules{}, Forgotten: map[string]int64{}}}
 	for range n {
 		p.free <- &chunk{done: make(chan struct{}, 1)}
 	}
@@ -158,7 +167,9 @@ func (p *pipeline) work() {
 
 // judge takes the chunks in order and makes findings of their hits. stop ends the reader, whose chunks are then let pass.
 func (p *pipeline) judge(stop func()) error {
-	j := p.o.Program.Judge(detect.JudgeOptions{Lateness: -1, MaxBytes: correlationBytes})
+	reg := prometheus.NewRegistry()
+	defer p.forgotten(reg)
+	j := p.o.Program.Judge(detect.JudgeOptions{Lateness: -1, MaxBytes: cmp.Or(p.o.memory, correlationBytes), Correlations: correlate.NewMetrics(reg)})
 	var err error
 	var at Place
 	file, lines := "", int64(0) // of the current file, before the current chunk
@@ -192,6 +203,25 @@ func (p *pipeline) judge(stop func()) error {
 		return err
 	}
 	return p.results(j.Flush(), at)
+}
+
+// forgotten adds up the counters of correlations.
+func (p *pipeline) forgotten(reg *prometheus.Registry) {
+	families, err := reg.Gather()
+	if err != nil {
+		return // it is ours alone: nothing in it can be inconsistent
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			reason := "hurried"
+			if l := m.GetLabel(); len(l) > 0 {
+				reason = l[0].GetValue()
+			}
+			if n := int64(m.GetCounter().GetValue()); n > 0 {
+				p.stats.Forgotten[reason] += n
+			}
+		}
+	}
 }
 
 func (p *pipeline) item(j *detect.Judge, c *chunk, it *item, before int64) (Place, error) {

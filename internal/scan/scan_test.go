@@ -300,3 +300,18 @@ func BenchmarkThousand(b *testing.B) {
 	}
 	b.ReportMetric(float64(events), "events/op")
 }
+
+// TestForgotten: what correlations had no memory for is not passed over in silence.
+func TestForgotten(t *testing.T) {
+	r := "id: many\ncondition: verb == 'delete'\ngroup_by: [user.username]\ncount: {over: 1h, at_least: 2}\n"
+	text := ""
+	for i := range 500 {
+		text += event(i, "delete") + "\n"
+	}
+	for memory, lost := range map[int]bool{0: false, 64 << 10: true} {
+		_, stats, err := run(t, Options{Program: program(t, false, r), memory: memory}, bytesInput("f", []byte(text)))
+		if err != nil || (stats.Forgotten["hurried"] > 0) != lost || (len(stats.Forgotten) > 0) != lost {
+			t.Errorf("%d bytes: %v %v", memory, stats.Forgotten, err)
+		}
+	}
+}
