@@ -299,6 +299,9 @@ var errTooLarge = errors.New("document is too large: its aliases expand to more 
 
 // checkSize bounds the number of values that n stands for, so that whoever follows its aliases ends, and ends soon.
 func checkSize(n *yaml.Node) error {
+	if total, plain := countNodes(n); plain && total <= MaxNodes {
+		return nil
+	}
 	sizes := map[*yaml.Node]int{}
 	var size func(*yaml.Node) (int, error)
 	size = func(n *yaml.Node) (int, error) {
@@ -331,4 +334,20 @@ func checkSize(n *yaml.Node) error {
 	}
 	_, err := size(n)
 	return err
+}
+
+// countNodes counts the values of a document without aliases, which nearly all are; plain is false of others.
+func countNodes(n *yaml.Node) (total int, plain bool) {
+	if n.Kind == yaml.AliasNode {
+		return 0, false
+	}
+	total = 1
+	for _, c := range n.Content {
+		t, ok := countNodes(c)
+		if !ok {
+			return 0, false
+		}
+		total += t
+	}
+	return total, true
 }

@@ -40,14 +40,18 @@ const anyText = "?*"
 // it is true of nothing else.
 func (env *environment) derive(e ast.Expr, c constants) (x match.Expr, exact bool) {
 	own := deriver{consts: c, field: env.field}
-	d := own.derive(e)
+	parts := conjuncts(nil, e)
+	one := make([]derived, len(parts))
+	for i, part := range parts {
+		one[i] = own.derive(part)
+	}
+	d := join(one)
 	if d.exact {
 		return d.x, true
 	}
-	parts := conjuncts(nil, e)
 	var more match.And
-	for _, part := range parts {
-		if len(parts) > 1 && own.derive(part).exact {
+	for i, part := range parts {
+		if one[i].exact {
 			continue
 		}
 		if b := (bodyDeriver{deriver: own, env: env}).derive(part); b != nil {
@@ -56,16 +60,15 @@ func (env *environment) derive(e ast.Expr, c constants) (x match.Expr, exact boo
 	}
 	switch whole, ok := d.x.(match.And); {
 	case len(more) == 0:
+		return d.x, false
 	case len(parts) == 1: // which says at least as much
 		return more[0], false
 	case ok:
-		return append(slices.Clone(whole), more...), false
+		return append(slices.Clip(whole), more...), false
 	case d.x != nil:
 		return append(match.And{d.x}, more...), false
-	default:
-		return more, false
 	}
-	return d.x, false
+	return more, false
 }
 
 // conjuncts are the parts that && joins.
@@ -183,10 +186,24 @@ func (d deriver) text(args []ast.Expr) derived {
 var members = map[string]bool{"startsWith": true, "endsWith": true, "contains": true}
 
 func (d deriver) and(args []ast.Expr) derived {
+	if d.element != "" { // two conditions on one element are more than two on any
+		return derived{}
+	}
+	parts := make([]derived, len(args))
+	for i, a := range args {
+		parts[i] = d.derive(a)
+	}
+	return join(parts)
+}
+
+// join is what is known of conditions that && joins.
+func join(args []derived) derived {
+	if len(args) == 1 {
+		return args[0]
+	}
 	var parts match.And
 	out := derived{exact: true, total: true}
-	for _, a := range args {
-		x := d.derive(a)
+	for _, x := range args {
 		out.exact, out.total = out.exact && x.exact, out.total && x.total
 		switch x := x.x.(type) {
 		case nil:
@@ -197,7 +214,7 @@ func (d deriver) and(args []ast.Expr) derived {
 		}
 	}
 	switch {
-	case len(parts) == 0 || d.element != "": // two conditions on one element are more than two on any
+	case len(parts) == 0:
 		return derived{}
 	case len(parts) == 1:
 		out.x = parts[0]

@@ -16,13 +16,16 @@ import (
 // messageOf reads the template, or makes that of a rule without one.
 func (l *loader) messageOf(d *yaml.Node) {
 	r := l.draft.rule
-	template, at := strings.NewReplacer("{", "{{", "}", "}}").Replace(r.Title)+": {user.username|nobody} {verb} {requestURI}", d
-	if l.draft.corr != nil {
-		template += " ({correlation.events} events in {correlation.seconds} s)"
-	}
+	var template string
+	at := d
 	if l.message != nil {
 		template, _ = l.text(l.message)
 		at = l.message
+	} else {
+		template = strings.NewReplacer("{", "{{", "}", "}}").Replace(r.Title) + ": {user.username|nobody} {verb} {requestURI}"
+		if l.draft.corr != nil {
+			template += " ({correlation.events} events in {correlation.seconds} s)"
+		}
 	}
 	m, err := rule.ParseTemplate(template, l.placeholder)
 	if err != nil {
