@@ -76,7 +76,7 @@ type Stats struct {
 	Bad      map[string]int64         // lines and parts of lines, by reason
 	Rules    map[string]*ErroredRules // by rule id: conditions that could not decide
 	// Forgotten is what correlations left out of account for want of memory, by reason: whole groups (memory), the oldest events of one
-	// (group), events that were decided before the end (hurried), and those of an earlier time that came after these (late).
+	// (group), events that were decided before the end (hurried), and those of an earlier time that came after these (late). nil: nothing.
 	Forgotten map[string]int64
 }
 
@@ -147,7 +147,7 @@ type pipeline struct {
 func newPipeline(o Options) *pipeline {
 	n := 2*o.Workers + 2
 	p := &pipeline{o: o, jobs: make(chan *chunk, n), order: make(chan *chunk, n), free: make(chan *chunk, n),
-		stats: Stats{Skipped: map[string]int64{}, Bad: map[string]int64{}, Rules: map[string]*ErroredRules{}, Forgotten: map[string]int64{}}}
+		stats: Stats{Skipped: map[string]int64{}, Bad: map[string]int64{}, Rules: map[string]*ErroredRules{}}}
 	for range n {
 		p.free <- &chunk{done: make(chan struct{}, 1)}
 	}
@@ -217,9 +217,14 @@ func (p *pipeline) forgotten(reg *prometheus.Registry) {
 			if l := m.GetLabel(); len(l) > 0 {
 				reason = l[0].GetValue()
 			}
-			if n := int64(m.GetCounter().GetValue()); n > 0 {
-				p.stats.Forgotten[reason] += n
+			n := int64(m.GetCounter().GetValue())
+			if n == 0 {
+				continue
 			}
+			if p.stats.Forgotten == nil {
+				p.stats.Forgotten = map[string]int64{}
+			}
+			p.stats.Forgotten[reason] += n
 		}
 	}
 }
