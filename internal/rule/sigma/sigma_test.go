@@ -122,6 +122,8 @@ func TestDetection(t *testing.T) {
 			`{"Event":{"System":{"EventID":{"#attributes":{"Qualifiers":""},"#text":1},"Provider_attributes":{"Name":"Sysmon"},"Execution":{"@ProcessID":"7"}},"EventData":{"Data":[{"#attributes":{"Name":"Image"},"#text":"C:\\A.exe"}]}}}`,
 			`{"EventID":"1","image":"x\\a.exe","Provider_Name":"sysmon","Execution_ProcessID":"7"}`,
 		}, []string{`{"Event":{"System":{"EventID":2},"EventData":{"Image":"C:\\a.exe"}}}`}},
+		{`s: {EventID: 4624, Computer: h}`, []string{`{"winlog":{"event_id":"4624","computer_name":"H"}}`, `{"winlog":{"event_id":1,"computer_name":"h"},"EventID":4624}`},
+			[]string{`{"event_id":4624,"computer_name":"h"}`, `{"winlog":{"event_id":4624,"computer_name":"h"},"EventID":1}`}},
 		{`s: {P: x}`, []string{`{"Event":{"UserData":{"Y":{"P":"x"}}}}`, `{"EventData":{"P":"x"}}`, `{"winlog":{"event_data":{"P":"x"}}}`, `{"data":{"P":"x"}}`, `{"System":{"P":"X"}}`},
 			[]string{`{"P":"y","data":{"P":"x"}}`, `{"other":{"P":"x"}}`}},
 		{`s: {Data|contains: x}`, []string{`{"Event":{"EventData":{"Data":["a","bxb"]}}}`, `{"Event":{"EventData":{"Data":{"#text":["a","x"]}}}}`}, nil},

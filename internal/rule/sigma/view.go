@@ -81,6 +81,10 @@ func newView(raw []byte) *view {
 			return true
 		})
 	}
+	reach(raw, "winlog", false, func(b []byte) bool {
+		v.winlogbeat(b)
+		return true
+	})
 	v.folded = sync.OnceValue(func() map[string][]byte {
 		out, from := make(map[string][]byte, len(v.fields)), make(map[string]int, len(v.fields))
 		for _, name := range slices.Sorted(maps.Keys(v.fields)) { // of names that differ by case alone the first place wins
@@ -139,6 +143,22 @@ func (v *view) data(box int, el []byte) {
 	}
 	if _, ok := v.fields[name]; !ok {
 		v.fields[name] = found{box, value}
+	}
+}
+
+// winlogbeat adds Windows' own names of what Winlogbeat (Elastic's reference of exported fields) calls otherwise.
+func (v *view) winlogbeat(b []byte) {
+	box := len(v.boxes)
+	for name, value := range audit.Members(b) {
+		switch name {
+		case "event_id":
+			v.put(box, "EventID", value)
+		case "computer_name":
+			v.put(box, "Computer", value)
+			v.put(box, "ComputerName", value)
+		case "record_id":
+			v.put(box, "EventRecordID", value)
+		}
 	}
 }
 
