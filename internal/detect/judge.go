@@ -163,7 +163,7 @@ func message(r *rule.Rule, ev *audit.Event, f rule.Facts) string {
 	case nil:
 		events := "1 event"
 		if f.Events != 1 {
-			events = fmt.Sprintf("%d events in %s", f.Events, (time.Duration(f.Last-f.First) * time.Microsecond).Round(time.Second))
+			events = fmt.Sprintf("%d events in %s", f.Events, (time.Duration(f.Last-f.First) * time.Microsecond).Truncate(time.Second))
 		}
 		if ev.Flags&audit.FlagGeneric != 0 {
 			return fmt.Sprintf("%s (%s)", ofGroup(r, ev), events)

@@ -310,6 +310,15 @@ func TestCrashAnywhereCorrelated(t *testing.T) {
 
 var errCrash = errors.New("crash")
 
+// Whole seconds, as in the {correlation.seconds} of messages: two rules on the same events say the same.
+func TestMessageSeconds(t *testing.T) {
+	ev := timed(t, 1, 0, 0, "bob", "get").Event
+	got := message(burst("b", 2), &ev, rule.Facts{Events: 2, First: 1_000_000, Last: 6_900_000})
+	if !strings.HasSuffix(got, " (2 events in 5s, the last of them this)") {
+		t.Errorf("message is %q", got)
+	}
+}
+
 func TestRunTests(t *testing.T) {
 	get, list := timed(t, 1, 1, 0, "u", "get").Event, timed(t, 2, 2, 0, "u", "list").Event
 	again := timed(t, 3, 3, 0, "u", "get").Event
