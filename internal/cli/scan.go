@@ -42,7 +42,8 @@ line or in arrays, and Sigma rules of every log source are run.
 
 Lines that are no events are counted and shown, and end nothing.
 
-Exit status: 0 no finding at or above --fail-on, 1 some, 2 trouble: a file that cannot be read, no rule to run, with --strict any problem in a rule.`,
+Exit status: 0 no finding at or above --fail-on, 1 some, 2 trouble: a file that cannot be read, not one event among bad lines, no rule to run, with --strict any
+problem in a rule.`,
 		Example: `  whodunit scan audit.log.gz
   whodunit scan --rules ./sigma --rules falco_rules.yaml --fail-on high audit.log -o json
   kubectl logs -n kube-system kube-apiserver-0 | whodunit scan -`,
@@ -123,6 +124,12 @@ func (c *cmdline) scan(cmd *cobra.Command, f *scanFlags, args []string) error {
 	switch {
 	case err != nil:
 		return err
+	case stats.Events == 0 && len(stats.Bad) > 0: // an all-clear about nothing would be a lie
+		hint := "; --input generic takes any JSON objects"
+		if f.o.Generic {
+			hint = ""
+		}
+		return fmt.Errorf("nothing in %s is an event%s", several(int(stats.Lines), "line"), hint)
 	case failed:
 		return errFound
 	}
