@@ -1,12 +1,15 @@
 package sigma_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
@@ -16,64 +19,77 @@ import (
 	"whodunit/internal/rule/sigma"
 )
 
-// verdicts are what the oracle, the interpreter and the engine say; refused means that the package does not load the rule.
-type verdicts struct {
-	oracle, rule, engine bool
-	refused, wrong       error
+// bench is rules with an oracle for each, in one engine.
+type bench struct {
+	generic bool
+	oracles []*oracle
+	rules   []*rule.Rule
+	matcher *match.Matcher
 }
 
-func judge(t interface{ Fatal(...any) }, generic bool, y string, raw []byte) (v verdicts) {
-	o, err := newOracle(y)
-	v.wrong = err
-	out := rule.Parse("r.yml", []byte(y), sigma.New(sigma.Options{Generic: generic}))
-	if len(out.Problems) > 0 {
-		v.refused = out.Problems[0]
-	}
-	if len(out.Rules) != 1 || out.Rules[0].Off != "" || v.wrong != nil {
-		if v.refused == nil && (len(out.Rules) != 1 || out.Rules[0].Off != "") {
-			v.refused = fmt.Errorf("%d rules", len(out.Rules))
+// newBench loads the documents. An error is that one of the oracle and the package refuses what the other takes; both do where nil is
+// returned.
+func newBench(generic bool, docs []string) (*bench, error) {
+	b := &bench{generic: generic}
+	var exprs []match.Expr
+	for _, y := range docs {
+		o, wrong := newOracle(y)
+		out := rule.Parse("r.yml", []byte(y), sigma.New(sigma.Options{Generic: generic}))
+		refused := len(out.Problems) > 0 || len(out.Rules) != 1 || out.Rules[0].Off != ""
+		if refused != (wrong != nil) {
+			return nil, fmt.Errorf("the oracle says %v, the package %v: %s", wrong, out.Problems, y)
 		}
-		return v
+		if refused {
+			return nil, nil
+		}
+		b.oracles, b.rules = append(b.oracles, o), append(b.rules, out.Rules[0])
+		exprs = append(exprs, out.Rules[0].Whole())
 	}
-	dec := json.NewDecoder(strings.NewReader(string(raw)))
+	engine, err := match.NewEngine(exprs, match.EngineOptions{Generic: generic})
+	if err != nil {
+		return nil, err
+	}
+	b.matcher = engine.Matcher()
+	return b, nil
+}
+
+// judge is what all say of raw; an error is that they do not say the same.
+func (b *bench) judge(raw []byte) (oracle []bool, err error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var event any
 	if err := dec.Decode(&event); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	r := out.Rules[0]
 	parse := audit.Parse
-	if generic {
+	if b.generic {
 		parse = audit.Generic
 	} else {
 		event = auditEvent(event.(map[string]any))
 	}
 	ev, err := parse("c", raw)
 	if err != nil {
-		t.Fatal(err, string(raw))
+		return nil, err
 	}
-	if v.oracle, err = o.match(event); err != nil {
-		t.Fatal(err)
-	}
-	if v.rule, err = r.Match(&ev); err != nil {
-		t.Fatal(err)
-	}
-	engine, err := match.NewEngine([]match.Expr{r.Whole()}, match.EngineOptions{Generic: generic})
+	engine, err := b.matcher.MatchRaw("c", raw, nil)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	m := engine.Matcher()
-	for range 2 { // the second time from what it remembers
-		hits, err := m.MatchRaw("c", raw, nil)
+	for i, o := range b.oracles {
+		want, err := o.match(event)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
-		v.engine = len(hits) == 1
-		if v.engine != v.rule {
-			break
+		got, err := b.rules[i].Match(&ev)
+		if err != nil {
+			return nil, err
 		}
+		if fast := slices.Contains(engine, i); got != want || fast != want {
+			return nil, fmt.Errorf("rule %d: oracle %t, interpreter %t, engine %t", i, want, got, fast)
+		}
+		oracle = append(oracle, want)
 	}
-	return v
+	return oracle, nil
 }
 
 var oracleStats = flag.Bool("oracle-stats", false, "print how many rules of the oracle's test match")
@@ -90,30 +106,39 @@ func TestOracle(t *testing.T) {
 func checkOracle(t *testing.T, generic bool, fields []string, gen func(*rapid.T, map[string]any) map[string]any) {
 	checks, hits, refused := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		d := genRule(t, fields)
-		b, err := json.Marshal(map[string]any{"title": "t", "logsource": map[string]any{"product": "kubernetes", "service": "audit"}, "detection": d})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 4 {
-			raw, err := json.Marshal(gen(t, d))
+		var detections []map[string]any
+		var docs []string
+		for i := range rapid.SampledFrom([]int{1, 1, 3, 6}).Draw(t, "rules") {
+			d := genRule(t, fields)
+			doc, err := json.Marshal(map[string]any{"title": fmt.Sprint("r", i), "logsource": map[string]any{"product": "kubernetes", "service": "audit"}, "detection": d})
 			if err != nil {
 				t.Fatal(err)
 			}
-			v := judge(t, generic, string(b), raw)
-			checks++
-			if (v.wrong != nil) != (v.refused != nil) {
-				t.Fatalf("refused: %v, wrong: %v\n%s", v.refused, v.wrong, b)
-			}
-			if v.refused != nil {
-				refused++
-				return
-			}
-			if v.oracle {
-				hits++
-			}
-			if v.oracle != v.rule || v.oracle != v.engine {
-				t.Fatalf("oracle %t, rule %t, engine %t\n%s\n%s", v.oracle, v.rule, v.engine, b, raw)
+			detections, docs = append(detections, d), append(docs, string(doc))
+		}
+		b, err := newBench(generic, docs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b == nil {
+			refused++
+			return
+		}
+		for range 2 {
+			for _, d := range detections {
+				raw := spell(t, nil, gen(t, d))
+				for range 2 { // the second time from what the engine remembers
+					verdicts, err := b.judge(raw)
+					if err != nil {
+						t.Fatalf("%v\n%s\n%s", err, strings.Join(docs, "\n"), raw)
+					}
+					for _, v := range verdicts {
+						checks++
+						if v {
+							hits++
+						}
+					}
+				}
 			}
 		}
 	})
@@ -172,4 +197,74 @@ func genAudit(t *rapid.T, d map[string]any) map[string]any {
 		}
 	}
 	return ev
+}
+
+// spell writes v as JSON, with the freedoms that writers of JSON have.
+func spell(t *rapid.T, b []byte, v any) []byte {
+	space := func() { b = append(b, rapid.SampledFrom([]string{"", "", "", "", " ", "\n\t"}).Draw(t, "space")...) }
+	switch v := v.(type) {
+	case map[string]any:
+		b = append(b, '{')
+		for i, k := range slices.Sorted(mapKeys(v)) {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			space()
+			b = spellText(t, b, k, false)
+			space()
+			b = append(b, ':')
+			space()
+			if k == "kind" || k == "apiVersion" || k == "stage" || k == "level" {
+				b = spellText(t, b, text(v[k]), false) // without which it is no audit event
+			} else {
+				b = spell(t, b, v[k])
+			}
+			space()
+		}
+		return append(b, '}')
+	case []string:
+		list := make([]any, len(v))
+		for i, s := range v {
+			list[i] = s
+		}
+		return spell(t, b, list)
+	case []any:
+		b = append(b, '[')
+		for i, e := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			space()
+			b = spell(t, b, e)
+			space()
+		}
+		return append(b, ']')
+	case string:
+		return spellText(t, b, v, true)
+	case nil:
+		return append(b, "null"...)
+	}
+	return append(b, text(v)...)
+}
+
+func spellText(t *rapid.T, b []byte, s string, broken bool) []byte {
+	style := rapid.IntRange(0, 9).Draw(t, "style")
+	b = append(b, '"')
+	for i, r := range s {
+		switch {
+		case style == 0 || style == 1 && i == 0 || style == 2 && r > 0x7f || r < ' ':
+			for _, u := range utf16.Encode([]rune{r}) {
+				b = fmt.Appendf(b, "\\u%04x", u)
+			}
+		case r == '"' || r == '\\' || r == '/' && style == 3:
+			b = append(b, '\\')
+			b = utf8.AppendRune(b, r)
+		default:
+			b = utf8.AppendRune(b, r)
+		}
+	}
+	if broken && style == 4 && rapid.IntRange(0, 9).Draw(t, "broken") == 0 {
+		b = append(b, `\ud800`...)
+	}
+	return append(b, '"')
 }

@@ -3,6 +3,7 @@ package sigma_test
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -211,7 +212,7 @@ func near(t *rapid.T, mods []string, v any) any {
 	case has("minute", "hour", "day", "week", "month", "year"):
 		return pick("2024-01-03T03:30:00Z", "2024-12-30T00:00:01.5+02:00", "2023-01-01T23:59:59Z", "2020-12-31 01:01:01", "x", 2024, "2024-03-30T03:01:52-11:00")
 	case has("lt", "lte", "gt", "gte"):
-		return pick(0, 1, 402, 403, 404, "403", "403.0", -5, 4624, 10.5, "x", "", " 403", "4e3", true, "1e1")
+		return pick(0, 1, 402, 403, 404, "403", "403.0", -5, 4624, 10.5, "x", "", " 403", "4e3", true, "1e1", json.Number("4.03e2"), json.Number("-0"), json.Number("1E1"))
 	case has("exists"):
 		return pick(nil, "", "x", 0, false)
 	}

@@ -516,6 +516,9 @@ func order(value, op string, mods []string, node any, found bool) (bool, error) 
 			return false
 		}
 		got, err := strconv.ParseFloat(text(v), 64)
+		if !json.Valid([]byte(text(v))) {
+			err = errNo // what reads as a number is what JSON takes for one
+		}
 		if part >= 0 {
 			var t time.Time
 			s := strings.Replace(text(v), " ", "T", 1)
@@ -695,7 +698,7 @@ func named(node any, field string, fold bool) (any, bool) {
 	for _, e := range elements {
 		name, ok := at(e, "#attributes.Name", false)
 		if s, _ := name.(string); ok && (s == field || fold && strings.EqualFold(s, field)) {
-			return e, true
+			return e.(map[string]any)["#text"], true
 		}
 	}
 	return nil, false
