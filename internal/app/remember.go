@@ -87,15 +87,16 @@ var errEnough = errors.New("enough")
 
 // day gives one day's events, oldest first.
 func (r *remembering) day(ctx context.Context, b store.Bucket) []audit.Record {
-	from, ok := parseMicros(b.Value)
-	if !ok {
+	from, err := strconv.ParseInt(b.Value, 10, 64)
+	if err != nil {
+		r.failed(ctx, err)
 		return nil
 	}
 	limited, cancel := context.WithDeadline(ctx, r.until)
 	defer cancel()
 	var out []audit.Record
 	bytes := 0
-	_, err := r.search.Search(limited, store.Query{Expr: r.expr, From: max(from, r.from), To: from + day}, func(rec *audit.Record) error {
+	_, err = r.search.Search(limited, store.Query{Expr: r.expr, From: max(from, r.from), To: from + day}, func(rec *audit.Record) error {
 		if rec.Seq >= r.start {
 			return nil // it is read with all others
 		}
@@ -117,9 +118,4 @@ func (r *remembering) failed(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		r.log.Warn("first_seen rules know less than they did before the restart", "error", err)
 	}
-}
-
-func parseMicros(s string) (int64, bool) {
-	n, err := strconv.ParseInt(s, 10, 64)
-	return n, err == nil
 }

@@ -50,13 +50,13 @@ Exit status: 0; with --corpus or --policy 1 where a rule can never fire; 2 troub
 				if err != nil {
 					return err
 				}
-				return c.blind(form, a.Blind(set.Rules()), fmt.Sprintf("what %s lets through", policy), set.Rules())
+				return c.blind(form, a, fmt.Sprintf("what %s lets through", policy), set.Rules())
 			case len(corpus) > 0:
 				a, err := c.arrivals(cmd.Context(), corpus)
 				if err != nil {
 					return err
 				}
-				return c.blind(form, a.Blind(set.Rules()), several(a.Events(), "event"), set.Rules())
+				return c.blind(form, a, several(a.Events(), "event"), set.Rules())
 			}
 			return c.matrices(form, set.Rules())
 		},
@@ -137,7 +137,11 @@ type blindDoc struct {
 }
 
 // blind writes the rules that can never fire.
-func (c *cmdline) blind(form string, blind []coverage.Blind, on string, rules []*rule.Rule) error {
+func (c *cmdline) blind(form string, a *coverage.Arrivals, on string, rules []*rule.Rule) error {
+	blind, err := a.Blind(rules)
+	if err != nil {
+		return err
+	}
 	if form == "json" {
 		enc := c.encoder()
 		for _, b := range blind {

@@ -22,7 +22,7 @@ type Shape struct {
 type Arrivals struct {
 	shapes map[Shape]int
 	events int
-	full   bool
+	full   bool // there were more shapes than are kept
 }
 
 // maxShapes bounds the memory of hostile input, whose verbs and resources are the client's.
@@ -55,10 +55,11 @@ type Blind struct {
 }
 
 // Blind gives the rules that none of the shapes can satisfy. What a shape does not decide, such as names and users, counts as possible,
-// so a rule that is not here may still never fire. Correlations are here when one of the rules that they need is.
-func (a *Arrivals) Blind(set []*rule.Rule) []Blind {
+// so a rule that is not here may still never fire. Correlations are here when one of the rules that they need is. The error is permanent:
+// there were too many shapes to know them all.
+func (a *Arrivals) Blind(set []*rule.Rule) ([]Blind, error) {
 	if a.full {
-		return nil // of what was not kept nothing can be said
+		return nil, fmt.Errorf("cannot tell which rules never fire: more than %d combinations of level, stage, verb and resource", maxShapes)
 	}
 	why := map[string]string{}
 	var out []Blind
@@ -89,7 +90,7 @@ func (a *Arrivals) Blind(set []*rule.Rule) []Blind {
 			out = append(out, Blind{r, why[blind[0]]})
 		}
 	}
-	return out
+	return out, nil
 }
 
 // part is what a look at a shape leaves out.

@@ -79,7 +79,11 @@ func TestBlind(t *testing.T) {
 		{ID: "both", Correlation: &rule.Correlation{Type: rule.TemporalOrdered, Of: []string{"verb", "seen"}}},
 	}
 	var got []string
-	for _, b := range a.Blind(rules) {
+	blind, err := a.Blind(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blind {
 		got = append(got, b.Rule.ID+": "+b.Reason)
 	}
 	want := []string{
@@ -120,7 +124,11 @@ rules:
 		t.Fatal(err)
 	}
 	var got []string
-	for _, b := range a.Blind(rules) {
+	blind, err := a.Blind(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blind {
 		got = append(got, b.Rule.ID)
 	}
 	if diff := cmp.Diff([]string{"secrets", "events", "received"}, got); diff != "" {
@@ -128,5 +136,25 @@ rules:
 	}
 	if _, err := Policy([]byte("kind: Pod"), rules); err == nil || !strings.Contains(err.Error(), "cannot read audit policy") {
 		t.Error(err)
+	}
+}
+
+// TestTooMany: of more than can be looked at nothing is claimed.
+func TestTooMany(t *testing.T) {
+	rules := []*rule.Rule{newRule("a", audit.LevelMetadata, is("objectRef.resource", "pods")), newRule("b", audit.LevelMetadata)}
+	var subs []string
+	for i := range maxTargets + 1 {
+		subs = append(subs, fmt.Sprint("sub", i))
+	}
+	rules[1].Expr = is("objectRef.subresource", subs...)
+	if targets, whole := resources(rules); len(targets) != maxTargets || whole {
+		t.Error(len(targets), whole)
+	}
+	a := NewArrivals()
+	for i := range maxShapes + 1 {
+		a.Add(event(t, "Metadata", "ResponseComplete", fmt.Sprint("verb", i), "pods", ""))
+	}
+	if blind, err := a.Blind(rules); err == nil || blind != nil {
+		t.Error(blind, err)
 	}
 }

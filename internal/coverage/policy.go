@@ -26,7 +26,9 @@ func Policy(text []byte, rules []*rule.Rule) (*Arrivals, error) {
 	}
 	decide := policy.NewPolicyRuleEvaluator(p)
 	a := NewArrivals()
-	for _, res := range resources(rules) {
+	targets, whole := resources(rules)
+	a.full = !whole
+	for _, res := range targets {
 		for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy", "impersonate"} {
 			for _, ns := range []string{"default", "kube-system", ""} {
 				for _, u := range users() {
@@ -92,8 +94,8 @@ var subresources = map[string][]string{
 	"deployments": {"scale", "status"}, "statefulsets": {"scale", "status"}, "replicasets": {"scale", "status"}, "daemonsets": {"status"}, "jobs": {"status"}, "cronjobs": {"status"},
 }
 
-// resources are those that rules name, and the usual ones, in order.
-func resources(rules []*rule.Rule) []target {
+// resources are those that rules name, and the usual ones, in order. whole is false where these are not all.
+func resources(rules []*rule.Rule) (out []target, whole bool) {
 	names, groups, subs := usual(), map[string]bool{}, map[string]bool{}
 	for _, r := range rules {
 		match.Walk(r.Whole(), func(x match.Expr) {
@@ -119,7 +121,7 @@ func resources(rules []*rule.Rule) []target {
 		}
 	}
 	core := usual()
-	out := []target{{"events.k8s.io", "events", ""}} // the same objects, in a group that policies forget
+	out = []target{{"events.k8s.io", "events", ""}} // the same objects, in a group that policies forget
 	for _, n := range slices.Sorted(maps.Keys(names)) {
 		group := groupOf[n]
 		for _, s := range slices.Concat([]string{""}, subresources[n], slices.Sorted(maps.Keys(subs))) {
@@ -131,10 +133,10 @@ func resources(rules []*rule.Rule) []target {
 			}
 		}
 		if len(out) > maxTargets {
-			break
+			return out[:maxTargets], false
 		}
 	}
-	return out
+	return out, true
 }
 
 // maxTargets bounds the work for hostile rules.
