@@ -96,21 +96,32 @@ var oracleStats = flag.Bool("oracle-stats", false, "print how many rules of the 
 
 func TestOracle(t *testing.T) {
 	t.Run("generic", func(t *testing.T) {
-		checkOracle(t, true, genFields, genEvent)
+		checkOracle(t, true, genFields, genRule, genEvent)
 	})
 	t.Run("audit", func(t *testing.T) {
-		checkOracle(t, false, forAudit, genAudit)
+		checkOracle(t, false, forAudit, genRule, genAudit)
+	})
+	t.Run("generic arrays", func(t *testing.T) {
+		checkOracle(t, true, nil, genArrays, genArrayEvent)
+	})
+	t.Run("audit arrays", func(t *testing.T) {
+		checkOracle(t, false, nil, genArrays, genArrayEvent)
 	})
 }
 
-func checkOracle(t *testing.T, generic bool, fields []string, gen func(*rapid.T, map[string]any) map[string]any) {
+func checkOracle(t *testing.T, generic bool, fields []string, rules func(*rapid.T, []string) map[string]any,
+	gen func(*rapid.T, map[string]any) map[string]any) {
 	checks, hits, refused := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		var detections []map[string]any
 		var docs []string
 		for i := range rapid.SampledFrom([]int{1, 1, 3, 6}).Draw(t, "rules") {
-			d := genRule(t, fields)
-			doc, err := json.Marshal(map[string]any{"title": fmt.Sprint("r", i), "logsource": map[string]any{"product": "kubernetes", "service": "audit"}, "detection": d})
+			d := rules(t, fields)
+			version := 2
+			if fields == nil {
+				version = 3
+			}
+			doc, err := json.Marshal(map[string]any{"title": fmt.Sprint("r", i), "sigma-version": version, "logsource": map[string]any{"product": "kubernetes", "service": "audit"}, "detection": d})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -390,3 +390,56 @@ func genEvent(t *rapid.T, d map[string]any) map[string]any {
 	}
 	return data
 }
+
+// genArrays is a rule of sigma-version 3.
+func genArrays(t *rapid.T, fields []string) map[string]any {
+	s := map[string]any{}
+	quant := rapid.SampledFrom([]string{"any", "all", "all_or_empty", "none"})
+	path := rapid.SampledFrom([]string{"a", "a.b", "x", "requestObject.spec.containers"})
+	for range rapid.IntRange(1, 2).Draw(t, "arrays") {
+		p := path.Draw(t, "path")
+		switch rapid.IntRange(0, 4).Draw(t, "form") {
+		case 0:
+			s[p+"["+quant.Draw(t, "quant")+"]"] = rapid.SampledFrom([]any{"a", 1, "*b", []any{"a", "b"}, nil}).Draw(t, "value")
+		case 1:
+			s[p+"["+quant.Draw(t, "quant")+"].b"] = rapid.SampledFrom([]any{"a", 1, nil}).Draw(t, "value")
+		case 2:
+			s[p+"["+quant.Draw(t, "quant")+"]"] = map[string]any{"b": rapid.SampledFrom([]any{"a", 1, nil}).Draw(t, "value"), "c|exists": rapid.Bool().Draw(t, "exists")}
+		case 3:
+			s[p+"["+quant.Draw(t, "quant")+"]"] = map[string]any{"condition": "e and not g", "e": map[string]any{"b|contains": "a"}, "g": map[string]any{"c": "a"}}
+		case 4:
+			s[p+rapid.SampledFrom([]string{"[0]", "[-1]", "[1].b", "[0].b[0]", "[-2][0]", "[0].b[any]"}).Draw(t, "index")] = rapid.SampledFrom([]any{"a", 1, nil}).Draw(t, "value")
+		}
+	}
+	return map[string]any{"s": s, "condition": "s"}
+}
+
+func genTree(t *rapid.T, depth int) any {
+	leaf := rapid.SampledFrom([]any{"a", "b", 1, "ab", nil, ""})
+	n := rapid.IntRange(0, 5).Draw(t, "tree")
+	if depth == 0 {
+		n = 0
+	}
+	switch n {
+	case 1, 2:
+		list := []any{}
+		for range rapid.IntRange(0, 3).Draw(t, "elements") {
+			list = append(list, genTree(t, depth-1))
+		}
+		return list
+	case 3, 4:
+		m := map[string]any{}
+		for _, k := range []string{"b", "c"} {
+			if rapid.Bool().Draw(t, k) {
+				m[k] = genTree(t, depth-1)
+			}
+		}
+		return m
+	}
+	return leaf.Draw(t, "leaf")
+}
+
+func genArrayEvent(t *rapid.T, _ map[string]any) map[string]any {
+	return map[string]any{"kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "1-2", "stage": "ResponseComplete", "level": "RequestResponse",
+		"a": genTree(t, 4), "x": genTree(t, 3), "requestObject": map[string]any{"spec": map[string]any{"containers": genTree(t, 4)}}}
+}
