@@ -214,6 +214,7 @@ Exit status: 0 nothing is wrong, 1 something is, 2 trouble.`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			src.paths = args
+			defer c.loading()()
 			loaded, set, problems, err := src.load()
 			if err != nil {
 				return err

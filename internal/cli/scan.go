@@ -122,6 +122,8 @@ func (c *cmdline) scan(cmd *cobra.Command, f *scanFlags, args []string) error {
 		c.scanned(program, &stats, c.Now().Sub(start))
 	}
 	switch {
+	case err != nil && cmd.Context().Err() != nil:
+		return errors.New("interrupted: what was found stands for the part that was read")
 	case err != nil:
 		return err
 	case stats.Events == 0 && len(stats.Bad) > 0: // an all-clear about nothing would be a lie
@@ -142,6 +144,7 @@ func (c *cmdline) program(f *scanFlags) (*detect.Program, error) {
 	if f.o.Generic {
 		f.shipped = false // they are about audit events
 	}
+	defer c.loading()()
 	_, set, problems, err := f.load()
 	if err != nil {
 		return nil, err
@@ -161,7 +164,12 @@ func (c *cmdline) program(f *scanFlags) (*detect.Program, error) {
 func (c *cmdline) scanInputs(paths []string) []scan.Input {
 	var out []scan.Input
 	for _, p := range paths {
-		in := scan.Input{Name: p, Open: func() (io.ReadCloser, error) { return os.Open(p) }}
+		in := scan.Input{Name: p, Open: func() (io.ReadCloser, error) {
+			if st, err := os.Stat(p); err == nil && st.IsDir() {
+				return nil, errors.New("it is a folder: name its files in the order of time")
+			}
+			return os.Open(p)
+		}}
 		if p == "-" {
 			in = scan.Input{Name: "-", Open: func() (io.ReadCloser, error) { return io.NopCloser(c.In), nil }}
 		}

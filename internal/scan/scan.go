@@ -24,7 +24,7 @@ const DefaultMaxLine = 64 << 20
 
 // correlationBytes bounds what correlations keep. Half of it is events that wait for the end of the input, in which files may stand in any
 // order of time; beyond that the oldest are decided before.
-const correlationBytes = 256 << 20
+const correlationBytes = 128 << 20
 
 // Input is one file or stream.
 type Input struct {
