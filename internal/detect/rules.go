@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -32,8 +33,9 @@ type Rules struct {
 	problems []*rule.Problem
 	said     map[string]bool // problems that the log has already
 
-	hash  maphash.Seed
-	print uint64 // of the files when they were read last
+	single map[string]bool // folders of layers of one file
+	hash   maphash.Seed
+	print  uint64 // of the files when they were read last
 }
 
 // NewRules reads nothing yet: call Reload.
@@ -45,7 +47,15 @@ func NewRules(o RulesOptions) *Rules {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Logger = o.Logger.With("component", "rules")
-	return &Rules{o: o, said: map[string]bool{}, hash: maphash.MakeSeed()}
+	o.Layers = slices.Clone(o.Layers)
+	r := &Rules{o: o, said: map[string]bool{}, hash: maphash.MakeSeed(), single: map[string]bool{}}
+	for i, l := range o.Layers {
+		if l.File != "" && l.Dir != "" {
+			o.Layers[i].FS = &opened{FS: l.FS, names: map[string]bool{l.File: true}}
+			r.single[filepath.Clean(l.Dir)] = true
+		}
+	}
+	return r
 }
 
 // Reload reads every layer and puts the result in force. What is wrong is returned, and logged once until it changes. A file

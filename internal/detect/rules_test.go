@@ -26,16 +26,21 @@ type folder struct {
 }
 
 func newFolder(t *testing.T, shipped bool) *folder {
+	dir := t.TempDir()
+	layers := []rule.Layer{{Name: "rules", FS: os.DirFS(dir), Dir: dir}}
+	if shipped {
+		layers = append([]rule.Layer{{Name: "shipped", FS: rules.FS}}, layers...)
+	}
+	return newLayers(t, dir, layers)
+}
+
+func newLayers(t *testing.T, dir string, layers []rule.Layer) *folder {
 	t.Helper()
 	f, err := native.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	fo := &folder{dir: t.TempDir(), cur: new(rule.Current)}
-	layers := []rule.Layer{{Name: "rules", FS: os.DirFS(fo.dir), Dir: fo.dir}}
-	if shipped {
-		layers = append([]rule.Layer{{Name: "shipped", FS: rules.FS}}, layers...)
-	}
+	fo := &folder{dir: dir, cur: new(rule.Current)}
 	fo.rules = NewRules(RulesOptions{Layers: layers, Formats: []rule.Format{f}, Current: fo.cur,
 		Logger: slog.New(slog.NewTextHandler(&fo.log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	return fo
@@ -183,5 +188,40 @@ func TestWatch(t *testing.T) {
 	}
 	if f.log.Len() > 0 {
 		t.Errorf("log:\n%s", f.log.String())
+	}
+}
+
+// TestWatchOneFile: of a layer of one file that file and the lists' files that it names are watched, and not its folder, which may be anything.
+func TestWatchOneFile(t *testing.T) {
+	dir := t.TempDir()
+	f := newLayers(t, dir, []rule.Layer{{Name: "rules", FS: os.DirFS(dir), Dir: dir, File: "r.yaml"}})
+	rules := func(title string) string {
+		return text("a", title) + "---\nlists: {l: {file: lists/l.txt}}\n---\nid: b\ntitle: b\nlists: [l]\ncondition: user.username in lists.l\n"
+	}
+	f.write(t, "r.yaml", rules("1"))
+	if p := f.rules.Reload(); len(p) != 1 { // there is no list yet
+		t.Fatal(p)
+	}
+	before := f.rules.scan(nil)
+	f.write(t, "other.yaml", text("other", "1"))
+	f.write(t, "sub/other.yaml", text("other", "2"))
+	if f.rules.scan(nil) != before {
+		t.Error("other files count")
+	}
+	f.write(t, "lists/l.txt", "eve\n")
+	if f.rules.scan(nil) == before {
+		t.Error("the list's file does not count")
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.rules.Watch(ctx) }()
+	until(t, "list", func() bool { return f.titles()["b"] == "b" })
+	f.write(t, "r.yaml", rules("2"))
+	until(t, "rule", func() bool { return f.titles()["a"] == "2" })
+	f.write(t, "lists/l.txt", "# none\n")
+	until(t, "empty list", func() bool { return f.titles()["b"] == "" })
+	stop()
+	if err := <-done; err != nil || f.titles()["other"] != "" {
+		t.Error(err, f.titles())
 	}
 }

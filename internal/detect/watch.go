@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -19,8 +22,8 @@ const (
 
 // Watch reloads whenever something changes below a layer's Dir, until ctx ends. Editors that write a new file and rename it
 // and the ..data swap of a mounted ConfigMap are changes of the folder, so folders are watched, not files. Where the
-// operating system reports nothing (a network file system, too few watches left) a scan each minute still notices. It
-// returns once all its goroutines have.
+// operating system reports nothing (a network file system, too few watches left) a scan each minute still notices. Of a layer of one file that
+// file counts, and those that its rules name, not what else happens in its folder. It returns once all its goroutines have.
 func (r *Rules) Watch(ctx context.Context) error {
 	w, err := fsnotify.NewWatcher()
 	var events chan fsnotify.Event // nil without a watcher: then there is the scan alone
@@ -40,6 +43,7 @@ func (r *Rules) Watch(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
+	sure := false // that a change is one of rules
 	for {
 		select {
 		case <-ctx.Done():
@@ -49,6 +53,7 @@ func (r *Rules) Watch(ctx context.Context) error {
 				return nil
 			}
 			if e.Op != fsnotify.Chmod {
+				sure = sure || !r.single[filepath.Dir(e.Name)]
 				timer.Reset(settle)
 			}
 		case err, ok := <-errs:
@@ -56,8 +61,14 @@ func (r *Rules) Watch(ctx context.Context) error {
 				return nil
 			}
 			r.o.Logger.Warn("changes of rule files may have been missed; reading them again", "error", err)
+			sure = true
 			timer.Reset(settle)
 		case <-timer.C:
+			if !sure {
+				r.reloadIfChanged(w)
+				continue
+			}
+			sure = false
 			r.scan(w)
 			r.Reload()
 		case <-first:
@@ -92,6 +103,18 @@ func (r *Rules) scan(w *fsnotify.Watcher) uint64 {
 			}
 		}
 		watch(l.Dir)
+		note := func(files fs.FS, p string) {
+			if info, err := fs.Stat(files, p); err == nil {
+				fmt.Fprintf(&h, "%s\x00%d\x00%d\x00", p, info.Size(), info.ModTime().UnixNano())
+			}
+		}
+		if one, ok := l.FS.(*opened); ok {
+			for _, p := range one.list() {
+				watch(filepath.Join(l.Dir, filepath.Dir(filepath.FromSlash(p))))
+				note(one.FS, p)
+			}
+			continue
+		}
 		_ = fs.WalkDir(l.FS, ".", func(p string, d fs.DirEntry, err error) error {
 			if err != nil {
 				fmt.Fprintf(&h, "%s!%v\x00", p, err)
@@ -105,11 +128,39 @@ func (r *Rules) scan(w *fsnotify.Watcher) uint64 {
 				watch(filepath.Join(l.Dir, filepath.FromSlash(p)))
 				return nil
 			}
-			if info, err := fs.Stat(l.FS, p); err == nil && !hidden {
-				fmt.Fprintf(&h, "%s\x00%d\x00%d\x00", p, info.Size(), info.ModTime().UnixNano())
+			if !hidden {
+				note(l.FS, p)
 			}
 			return nil
 		})
 	}
 	return h.Sum64()
+}
+
+// opened is the folder of a layer of one file. It notes what was opened in it: that file, and those that its rules name. Safe for concurrent
+// use.
+type opened struct {
+	fs.FS
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+// maxOpened bounds the files of a layer of one file that are watched.
+const maxOpened = 1000
+
+// Open implements fs.FS.
+func (o *opened) Open(name string) (fs.File, error) {
+	o.mu.Lock()
+	if len(o.names) < maxOpened {
+		o.names[name] = true
+	}
+	o.mu.Unlock()
+	return o.FS.Open(name)
+}
+
+// list gives the names in order.
+func (o *opened) list() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Sorted(maps.Keys(o.names))
 }
