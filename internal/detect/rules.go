@@ -99,8 +99,13 @@ func (r *Rules) keep(now *rule.Loaded) (kept int) {
 		if !broken[file] && (there || !within(file, broken)) {
 			continue
 		}
+		anew := map[string]bool{}
+		for _, n := range files[file] {
+			anew[n.ID] = true
+		}
 		for _, old := range before {
-			if !slices.ContainsFunc(files[file], func(n *rule.Rule) bool { return n.ID == old.ID }) {
+			if !anew[old.ID] {
+				anew[old.ID] = true
 				files[file] = append(files[file], old)
 				now.Rules = append(now.Rules, old)
 				kept++

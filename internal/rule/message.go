@@ -16,6 +16,7 @@ import (
 const (
 	maxValueBytes   = 256  // of one placeholder's text in a message
 	maxMessageBytes = 4096 // of a whole message
+	maxTemplate     = 64 << 10
 )
 
 // Message is a template: text with `{path}` or `{path|text for a missing value}`; `{{` and `}}` are braces. `{? in {path}}` is a part
@@ -55,6 +56,9 @@ func ParseMessage(s string, known func(path string) error) (*Message, error) {
 
 // ParseTemplate is ParseMessage for placeholders that are not all paths: lookup gives the values of one, nil for those of the path.
 func ParseTemplate(s string, lookup func(name string) (Values, error)) (*Message, error) {
+	if len(s) > maxTemplate {
+		return nil, fmt.Errorf("longer than %d bytes", maxTemplate)
+	}
 	p := templateParser{s: s, lookup: lookup}
 	parts, err := p.parts(false)
 	if err != nil {
@@ -169,6 +173,9 @@ func (m *Message) RenderFacts(ev *audit.Event, f Facts) string { return m.render
 func (m *Message) render(ev *audit.Event, f *Facts) string {
 	var b strings.Builder
 	for _, p := range m.parts {
+		if b.Len() > maxMessageBytes {
+			break
+		}
 		if p.more == nil || p.more.option == nil {
 			p.render(&b, ev, f)
 			continue

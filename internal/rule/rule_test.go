@@ -147,7 +147,7 @@ func TestMessage(t *testing.T) {
 	if got := m.Render(&ev); len(got) > 4096 || len(got) < 4000 || !utf8.ValidString(got) {
 		t.Errorf("long message: %d bytes, valid %t", len(got), utf8.ValidString(got))
 	}
-	for _, bad := range []string{"{verb", "verb}", "{", "}", "{? in {verb}", "{? a}", "{? {verb|x}}", "{? {? {verb}}}"} {
+	for _, bad := range []string{"{verb", "verb}", "{", "}", "{? in {verb}", "{? a}", "{? {verb|x}}", "{? {? {verb}}}", strings.Repeat("{verb}", 20_000)} {
 		if _, err := rule.ParseMessage(bad, known); err == nil {
 			t.Errorf("%q is taken", bad)
 		}

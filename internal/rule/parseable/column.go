@@ -111,6 +111,9 @@ const maxMessage = 4096
 func (t template) Render(ev *audit.Event) string {
 	var b strings.Builder
 	for _, p := range t {
+		if b.Len() >= maxMessage {
+			break
+		}
 		b.WriteString(p.text)
 		if p.column == "" {
 			continue
