@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"reflect"
 	"strings"
+	"time"
 
 	"whodunit/internal/api"
 	"whodunit/internal/config"
@@ -57,14 +58,18 @@ func (a *App) makeRules() error {
 		return err
 	}
 	from := cursor.Next()
-	start, err := a.refillFrom(from, compiled.Load().Reach())
+	lateness, reach := time.Duration(a.cfg.Rules.Lateness), compiled.Load().Reach()
+	if reach > 0 {
+		reach += lateness // what still waits is read again
+	}
+	start, err := a.refillFrom(from, reach)
 	if err != nil {
 		return err
 	}
 	a.detectReader = a.events.Reader(start)
 	a.detector, err = detect.New(detect.Options{
 		Reader: a.remembering(a.detectReader, compiled.Load(), start), Rules: &a.current, Emit: a.findings.Append, From: from, Program: program, Compiled: compiled, Metrics: metrics, Logger: a.o.Log,
-		Judge: detect.JudgeOptions{Correlations: correlate.NewMetrics(a.reg)},
+		Judge: detect.JudgeOptions{Lateness: lateness, Correlations: correlate.NewMetrics(a.reg)},
 		Save:  func(_ context.Context, next uint64) error { return cursor.Save(next) },
 	})
 	return err

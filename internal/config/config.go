@@ -169,6 +169,9 @@ type Rules struct {
 	// Of the Falco rules that an event satisfies, report all, or the first as Falco does.
 	FalcoMatching string `yaml:"falco_matching" oneof:"all first"`
 
+	// How much later than a newer event an event may come and still count in rules about several events. Their findings come as much later.
+	Lateness Duration `yaml:"lateness" min:"1s" max:"1h"`
+
 	// Sigma rules that ask for create on exec, attach and portforward mean get as well, which kubectl sends since 1.30.
 	WebsocketVerbs bool `yaml:"websocket_verbs" reload:"live"`
 }
@@ -228,7 +231,7 @@ func defaults(getenv func(string) string) Config {
 		Journal: Journal{
 			SegmentSize: 32 << 20, SealAfter: Duration(time.Minute), MinFree: 256 << 20, DedupEvents: 300_000,
 		},
-		Rules:  Rules{DefaultPack: true, FalcoCompat: "corrected", FalcoMatching: "all", WebsocketVerbs: true},
+		Rules:  Rules{DefaultPack: true, FalcoCompat: "corrected", FalcoMatching: "all", Lateness: Duration(time.Minute), WebsocketVerbs: true},
 		Alerts: Alerts{Log: true},
 		Log:    Log{Level: "info", Format: "text"},
 	}

@@ -29,7 +29,7 @@ func TestErrors(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
 		{"unknown field", "journal:\n  retenton: {age: 7d}\n", "w.yaml:2:3: journal.retenton: unknown field; did you mean retention?"},
 		{"dash for underscore", "data-dir: /x\n", "w.yaml:1:1: data-dir: unknown field; did you mean data_dir?"},
-		{"far from any", "rules:\n  zzzzzz: 1\n", "w.yaml:2:3: rules.zzzzzz: unknown field; known here: default_pack, falco_compat, falco_matching, paths, websocket_verbs"},
+		{"far from any", "rules:\n  zzzzzz: 1\n", "w.yaml:2:3: rules.zzzzzz: unknown field; known here: default_pack, falco_compat, falco_matching, lateness, paths, websocket_verbs"},
 		{"wrong type", "server: 8443\n", `w.yaml:1:9: server: a group of fields is wanted, not the number "8443"`},
 		{"number for text", "webhook: {cluster: 12}\n", `w.yaml:1:20: webhook.cluster: text is wanted, not the number "12": put it in quotes`},
 		{"yes for true", "stdin: yes\n", `w.yaml:1:8: stdin: true or false is wanted, not the text "yes"`},

@@ -99,7 +99,7 @@ func newServer(t *testing.T, s setup) *server {
 		cfg["files"] = []any{map[string]any{"paths": s.files, "cluster": clusterName}}
 	}
 	if len(s.rules) > 0 {
-		cfg["rules"] = map[string]any{"paths": s.rules}
+		cfg["rules"] = map[string]any{"paths": s.rules, "lateness": "5s"} // the events of one API server come in order
 	}
 	if s.alerts != "" {
 		cfg["alerts"] = map[string]any{"webhooks": []any{map[string]any{"url": s.alerts, "min_severity": "high"}}}
