@@ -98,6 +98,7 @@ func ShippedRules() rule.Layer { return rule.Layer{Name: "shipped", FS: rules.FS
 type RuleOptions struct {
 	Generic          bool   // events are any JSON objects, rules of every log source are taken
 	FalcoCompat      string // "corrected" (or ""), or "upstream"
+	Tests            bool   // the rules' own tests are read, too: for who runs or counts them
 	NoWebsocketVerbs bool   // Sigma rules that ask for create on exec, attach and portforward do not mean get as well
 	// SigmaPlaceholders are what Sigma's |expand puts in, by name.
 	SigmaPlaceholders map[string][]string
@@ -106,7 +107,7 @@ type RuleOptions struct {
 // RuleFormats is every rule language, in the order in which they are asked whether a document is theirs. The first explains
 // documents that none claims.
 func RuleFormats(o RuleOptions) ([]rule.Format, error) {
-	n, err := NativeFormat()
+	n, err := NativeFormat(o)
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +120,8 @@ func RuleFormats(o RuleOptions) ([]rule.Format, error) {
 }
 
 // NativeFormat is the native front end, which knows the other formats' computed fields: rules that were converted name them.
-func NativeFormat() (*native.Format, error) {
-	return native.NewWith(native.Options{Fields: func(name string) *match.Field {
+func NativeFormat(o RuleOptions) (*native.Format, error) {
+	return native.NewWith(native.Options{NoTests: !o.Tests, Fields: func(name string) *match.Field {
 		return cmp.Or(falco.Field(name), sigma.Field(name), parseable.Field(name))
 	}})
 }

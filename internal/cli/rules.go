@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"whodunit/internal/app"
 	"whodunit/internal/detect"
 	"whodunit/internal/finding"
 	"whodunit/internal/rule"
@@ -66,7 +67,7 @@ func document(r *rule.Rule) ruleDoc {
 }
 
 func (c *cmdline) rulesListCmd() *cobra.Command {
-	var src ruleSource
+	src := ruleSource{o: app.RuleOptions{Tests: true}}
 	var form, tag string
 	cmd := &cobra.Command{
 		Use:     "list",
@@ -125,7 +126,7 @@ func (c *cmdline) ruleLines(rules []*rule.Rule) error {
 }
 
 func (c *cmdline) rulesShowCmd() *cobra.Command {
-	var src ruleSource
+	src := ruleSource{o: app.RuleOptions{Tests: true}}
 	var form string
 	cmd := &cobra.Command{
 		Use:     "show RULE",
@@ -202,7 +203,7 @@ func showRule(w io.Writer, d ruleDoc) {
 }
 
 func (c *cmdline) rulesLintCmd() *cobra.Command {
-	var src ruleSource
+	src := ruleSource{o: app.RuleOptions{Tests: true}}
 	cmd := &cobra.Command{
 		Use:   "lint PATH...",
 		Short: "Say what is wrong with rule files",
@@ -259,7 +260,7 @@ func several(n int, what string) string {
 }
 
 func (c *cmdline) rulesTestCmd() *cobra.Command {
-	var src ruleSource
+	src := ruleSource{o: app.RuleOptions{Tests: true}}
 	cmd := &cobra.Command{
 		Use:   "test PATH...",
 		Short: "Read rule files and run the tests that stand in them",

@@ -25,7 +25,7 @@ Exit status: 0 all were converted, 1 some were not, 2 trouble.`,
 				return err
 			}
 			sayProblems(c.Err, problems)
-			format, err := app.NativeFormat()
+			format, err := app.NativeFormat(src.o)
 			if err != nil {
 				return err
 			}

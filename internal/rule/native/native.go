@@ -9,13 +9,18 @@ import (
 )
 
 // Format is the native front end; it implements rule.Format. Immutable, safe for concurrent use.
-type Format struct{ env *environment }
+type Format struct {
+	env     *environment
+	noTests bool
+}
 
 // Options are what the front end may know beside its own. The zero value is good.
 type Options struct {
 	// Fields gives a computed field of another format by its name, nil where it knows none; conditions ask for one as field("name"). It
 	// must be safe for concurrent use.
 	Fields func(name string) *match.Field
+	// NoTests passes over the rules' own tests, which take most of the time in which a rule is read, and are of use to who runs them alone.
+	NoTests bool
 }
 
 // New makes the front end without options. It fails only if the CEL library refuses our declarations.
@@ -30,7 +35,7 @@ func NewWith(o Options) (*Format, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Format{env: env}, nil
+	return &Format{env: env, noTests: o.NoTests}, nil
 }
 
 // Claims reports whether doc is ours: a rule, which has an `id` beside a condition, a correlation or `enabled`, and nothing that marks a
@@ -59,11 +64,12 @@ func (f *Format) Claims(doc *yaml.Node) bool {
 func (f *Format) Name() string { return "native" }
 
 // Loader implements rule.Format.
-func (f *Format) Loader() rule.Loader { return &loads{env: f.env} }
+func (f *Format) Loader() rule.Loader { return &loads{env: f.env, noTests: f.noTests} }
 
 // loads gathers the documents of one load. Rules are built in Finish: a later document may hold lists for them, or override them.
 type loads struct {
 	env       *environment
+	noTests   bool
 	drafts    []*draft
 	lists     map[string]*givenList
 	overrides []*override

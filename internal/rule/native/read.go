@@ -131,7 +131,7 @@ func (l *loader) finish(d, tests *yaml.Node) {
 			r.GroupBy = append(r.GroupBy, k.Path)
 		}
 	}
-	if tests != nil {
+	if tests != nil && !l.loads.noTests {
 		l.tests(tests)
 	}
 }
