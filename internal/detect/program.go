@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -100,56 +101,85 @@ func problem(r *rule.Rule, format string, a ...any) *rule.Problem {
 	return &rule.Problem{File: r.File, Line: r.Line, Column: r.Column, Rule: r.ID, Text: fmt.Sprintf(format, a...)}
 }
 
+// candidate is a correlation whose place is to be found.
+type candidate struct {
+	r     *rule.Rule
+	place int // in the set
+	round int // how often the set must be gone through, in its order, before the correlation can be taken
+	state candidateState
+	lacks string // the rule that a bad one looks at
+}
+
+type candidateState uint8
+
+const (
+	untried candidateState = iota
+	busy
+	good
+	bad    // it looks at what is not in force
+	cyclic // it looks at itself
+)
+
 // plan orders the correlations so that each stands behind those it looks at.
 func (p *Program) plan() []*rule.Problem {
-	const open, good, bad = 1, 2, 3
-	state := map[string]int{}
-	var waiting []*rule.Rule
+	single, byID := map[string]bool{}, map[string]*candidate{}
 	for _, r := range p.rules {
-		state[r.ID] = good
+		single[r.ID] = true
 	}
-	for _, r := range p.set.Rules() {
+	var all []*candidate
+	for i, r := range p.set.Rules() {
 		if r.Off == "" && r.Correlation != nil {
-			waiting = append(waiting, r)
-			state[r.ID] = open
+			c := &candidate{r: r, place: i}
+			all, byID[r.ID] = append(all, c), c
 		}
 	}
 	var problems []*rule.Problem
-	for moved := true; moved; {
-		moved = false
-		for _, r := range waiting {
-			if state[r.ID] != open {
-				continue
-			}
-			missing, later := "", false
-			for _, id := range r.Correlation.Of {
-				switch state[id] {
-				case good:
-				case open:
-					later = true
-				default:
-					missing = id
-				}
-			}
-			switch {
-			case missing != "":
-				state[r.ID] = bad
-				problems = append(problems, problem(r, "it correlates rule %q, which is not in force", missing))
-			case later:
-				continue
-			default:
-				state[r.ID] = good
-				p.correlations = append(p.correlations, r)
-			}
-			moved = true
+	for _, c := range all {
+		if c.settle(single, byID); c.state == bad {
+			problems = append(problems, problem(c.r, "it correlates rule %q, which is not in force", c.lacks))
 		}
 	}
-	for _, r := range waiting {
-		if state[r.ID] == open {
-			problems = append(problems, problem(r, "it correlates itself, directly or through others"))
+	for _, c := range all {
+		if c.state == cyclic {
+			problems = append(problems, problem(c.r, "it correlates itself, directly or through others"))
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *candidate) int { return cmp.Compare(a.round, b.round) })
+	for _, c := range all {
+		if c.state == good {
+			p.correlations = append(p.correlations, c.r)
 		}
 	}
 	return problems
+}
+
+// settle finds out the state and round of c, once.
+func (c *candidate) settle(single map[string]bool, byID map[string]*candidate) {
+	if c.state != untried {
+		return
+	}
+	c.state = busy
+	state := good
+	for _, id := range c.r.Correlation.Of {
+		if single[id] {
+			continue
+		}
+		d := byID[id]
+		if d != nil {
+			d.settle(single, byID)
+		}
+		switch {
+		case d == nil || d.state == bad:
+			state, c.lacks = bad, id
+		case d.state == good && d.place > c.place:
+			c.round = max(c.round, d.round+1)
+		case d.state == good:
+			c.round = max(c.round, d.round)
+		case state == good:
+			state = cyclic
+		}
+	}
+	c.state = state
 }
 
 // Set is what the program was made of.
