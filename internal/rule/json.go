@@ -34,6 +34,7 @@ type jsonReader struct {
 	dec          *json.Decoder
 	at           int // how far line and column have been counted
 	line, column int
+	nodes        int
 }
 
 func (j *jsonReader) moveTo(to int) {
@@ -46,6 +47,9 @@ func (j *jsonReader) moveTo(to int) {
 
 // next gives the next token and a node at its place.
 func (j *jsonReader) next() (json.Token, *yaml.Node, error) {
+	if j.nodes++; j.nodes > MaxNodes { // before they are made: a node takes a hundred times the two bytes of a number
+		return nil, nil, fmt.Errorf("more than %d values", MaxNodes)
+	}
 	from := int(j.dec.InputOffset())
 	t, err := j.dec.Token()
 	if err != nil {

@@ -75,6 +75,8 @@ func TestLoad(t *testing.T) {
 				"b.yaml:1:1: no id; every rule needs one", "b.yaml:1:1: no condition; a CEL expression is expected"}},
 		{"directives", map[string]string{"a.yaml": "%YAML 1.2\n# head\n---\nid: one\n" + ok + "...\n---\nid: two\n" + ok + "titel: x\n"}, []string{"one"}, []string{
 			`a.yaml:10:1: rule two: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},
+		{"large JSON", map[string]string{"a.json": "[" + strings.Repeat("1,", rule.MaxNodes) + "1]", "b.yaml": "id: one\n" + ok}, []string{"one"},
+			[]string{"a.json:1: not valid JSON: more than 1000000 values"}},
 		{"JSON", map[string]string{"a.json": "{\n\t\"id\": \"one\",\n\t\"condition\": \"verb == 'get'\"\n}\n", "b.json": "{\n\"id\": \"one\",}"}, []string{"one"}, []string{
 			"b.json:2: not valid JSON: invalid character '}' looking for beginning of object key string"}},
 		{"a long text is cut", map[string]string{"a.yaml": "id: one\ncondition: verb.matches('" + strings.Repeat("(", 1000) + "')\n"}, nil, []string{

@@ -150,13 +150,12 @@ func (b *bench) measure(ctx context.Context) error {
 		}
 		row(fmt.Sprintf("scan with %d rules", n), fmt.Sprintf("%.2f GB/s, %d MB resident", rate(scan[n], size), scan[n].rss>>20), goal, ok)
 	}
-	times := func(x, y float64) float64 { return x / y }
-	fast := times(rate(scan[1000], size), rate(jq, size))
+	fast := rate(scan[1000], size) / rate(jq, size)
 	row("jq with one filter, same file", fmt.Sprintf("%.3f GB/s; scan with 1000 rules is %.0f times as fast", rate(jq, size), fast), "10 times", fast >= 10)
 	net := func(n int) float64 { return (scan[n].cpu - idle[n].cpu).Seconds() }
-	more := times(net(5000), net(100))
+	more := net(5000) / net(100)
 	row("5000 rules against 100, loading them left out", fmt.Sprintf("%.2f times (%.2f s against %.2f s)", more, net(5000), net(100)), "1.3 times", more <= 1.3)
-	slow := times((bad.cpu-idle[1000].cpu).Seconds()/float64(hostileSize), net(1000)/float64(size))
+	slow := (bad.cpu - idle[1000].cpu).Seconds() / float64(hostileSize) / (net(1000) / float64(size))
 	row("hostile corpus (random user, agent, URI, namespace), 1000 rules", fmt.Sprintf("%.1f times the cost, %d MB resident", slow, bad.rss>>20), "10 times, memory flat", slow <= 10 && bad.rss < 2*scan[1000].rss)
 	row("20000 rules loaded, on all cores", fmt.Sprintf("%.2f s (%.2f s of processor time), %d MB resident", load.wall.Seconds(), load.cpu.Seconds(), load.rss>>20), "2 s, 200 MB", load.wall < 2*time.Second && load.rss < 200<<20)
 	return nil
