@@ -69,9 +69,9 @@ func TestLoad(t *testing.T) {
 			[]string{`a.yaml:2:17: rule one: condition: unknown name "gloob" in condition; a field of the audit event or a function is expected (did you mean "glob"?)`}},
 		{"not a condition", map[string]string{"a.yaml": "id: one\ncondition: verb\n"}, nil,
 			[]string{`a.yaml:2:12: rule one: condition: condition gives a string; a bool is expected`}},
-		{"no id, no condition", map[string]string{"a.yaml": "id: x\n", "b.yaml": "conditon: x\n"}, nil,
+		{"no id, no condition", map[string]string{"a.yaml": "id: x\n", "b.yaml": "condtion: x\n"}, nil,
 			[]string{"a.yaml:1:1: rule x: no condition; a CEL expression is expected",
-				`b.yaml:1:1: unknown field "conditon" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "condition"?)`,
+				`b.yaml:1:1: unknown field "condtion" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "condition"?)`,
 				"b.yaml:1:1: no id; every rule needs one", "b.yaml:1:1: no condition; a CEL expression is expected"}},
 		{"directives", map[string]string{"a.yaml": "%YAML 1.2\n# head\n---\nid: one\n" + ok + "...\n---\nid: two\n" + ok + "titel: x\n"}, []string{"one"}, []string{
 			`a.yaml:10:1: rule two: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},

@@ -180,7 +180,7 @@ func equal(a, b val) val {
 	case a.k == kList && b.k == kList && len(a.list) != len(b.list):
 		return boolVal(false)
 	case a.k <= kString && b.k <= kString && (a.k != kInt && a.k != kDouble || b.k != kInt && b.k != kDouble):
-		return boolVal(a.k == b.k && a.k == kNull)
+		return boolVal(a.k == kNull && b.k == kNull)
 	}
 	eq, ok := types.Equal(a.ref(), b.ref()).(types.Bool)
 	if !ok {
