@@ -15,11 +15,17 @@ type folding struct {
 	n     int   // values so far
 	any   int32 // set of what some value satisfies
 	all   int32 // set of what every value satisfies
+	wide  marks // in place of any, beyond fewJoined values
 	yield func(string) bool
 }
 
+// fewJoined values of a list are put together pair by pair, which is remembered. Beyond, each pair would be a set of its own, and a client that
+// names all that rules look for could fill the memory with the square of their number.
+const fewJoined = 64
+
 func newFolding(m *Matcher) *folding {
 	g := &folding{m: m}
+	g.wide.fit(m.e.preds)
 	g.yield = func(v string) bool { g.value(aliasBytes(v)); return true }
 	return g
 }
@@ -33,7 +39,16 @@ func (g *folding) value(v []byte) {
 		g.any, g.all = set, set
 		return
 	}
-	g.any = m.join(m.union, g.any, set, true)
+	switch {
+	case g.n <= fewJoined:
+		g.any = m.join(m.union, g.any, set, true)
+	case g.n == fewJoined+1:
+		g.wide.reset()
+		g.wide.add(m.sets.list(g.any))
+		fallthrough
+	default:
+		g.wide.add(m.sets.list(set))
+	}
 	if m.e.fields[g.f].every != nil {
 		g.all = m.join(m.inter, g.all, set, false)
 	}
@@ -42,6 +57,10 @@ func (g *folding) value(v []byte) {
 // class is the class of the values, given whether the path is there and whether it is not null.
 func (g *folding) class(exists, present bool) int32 {
 	m, f := g.m, g.m.e.fields[g.f]
+	if g.n > fewJoined {
+		slices.Sort(g.wide.list)
+		g.any = m.sets.intern(g.wide.list)
+	}
 	switch {
 	case g.n == 0 && exists:
 		return m.sets.intern(f.present)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -298,5 +299,35 @@ func TestMatchersShareAnEngine(t *testing.T) {
 	wg.Wait()
 	if slices.Min(totals) != slices.Max(totals) || totals[0] == 0 {
 		t.Error(totals)
+	}
+}
+
+// TestManyValues: an event that names all that rules look for in a list takes no more memory than its own size.
+func TestManyValues(t *testing.T) {
+	const n = 8000
+	var exprs []Expr
+	var groups []string
+	for i := range n {
+		exprs = append(exprs, &Pred{Path: "user.groups", Op: Equal, Values: []string{fmt.Sprint("g", i)}}, &Pred{Path: "user.groups", Op: Equal, Values: []string{fmt.Sprint("g", i)}, All: true})
+		groups = append(groups, strconv.Quote(fmt.Sprint("g", i)))
+	}
+	e, err := NewEngine(append(exprs, &Pred{Path: "user.groups", Op: Prefix, Values: []string{"g"}, All: true}), EngineOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := e.Matcher()
+	for _, k := range []int{1, 2, fewJoined, fewJoined + 1, fewJoined + 2, n} {
+		raw := `{"auditID":"a","stage":"x","user":{"groups":[` + strings.Join(groups[:k], ",") + `]}}`
+		hits, err := m.MatchRaw("", []byte(raw), nil)
+		want := k + 1
+		if k == 1 {
+			want++
+		}
+		if err != nil || len(hits) != want || hits[len(hits)-1] != 2*n {
+			t.Errorf("%d groups: %d hits, want %d, %v", k, len(hits), want, err)
+		}
+	}
+	if s := m.Stats(); s.Bytes > 16<<20 {
+		t.Errorf("%d bytes", s.Bytes)
 	}
 }
