@@ -231,7 +231,7 @@ func near(t *rapid.T, mods []string, v any) any {
 		case "base64", "base64offset":
 			b := lit(w.runs[0])
 			if m == "base64offset" {
-				b = slices.Concat([]byte("PQR"[:rapid.IntRange(0, 3).Draw(t, "offset")]), b, []byte("ST"[:rapid.IntRange(0, 2).Draw(t, "behind")]))
+				b = slices.Concat([]byte("SWk"[:rapid.IntRange(0, 3).Draw(t, "offset")]), b, []byte("ST"[:rapid.IntRange(0, 2).Draw(t, "behind")]))
 			}
 			out := base64.StdEncoding.EncodeToString(b)
 			_ = i
