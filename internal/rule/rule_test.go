@@ -8,11 +8,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/rule"
 	"whodunit/internal/rule/native"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func format(t testing.TB) *native.Format {
 	t.Helper()
