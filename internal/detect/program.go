@@ -69,9 +69,7 @@ func (p *Program) build() []*rule.Problem {
 	compile := func(rules []*rule.Rule) (*match.Engine, error) {
 		exprs := make([]match.Expr, len(rules))
 		for i, r := range rules {
-			if exprs[i] = r.Expr; !o.Generic { // other logs have no stages
-				exprs[i] = r.Whole()
-			}
+			exprs[i] = p.expr(r)
 		}
 		return match.NewEngine(exprs, o)
 	}
@@ -95,6 +93,14 @@ func (p *Program) build() []*rule.Problem {
 	}
 	p.rules, p.engine = nil, nil
 	return problems
+}
+
+// expr is what the engine is told of r.
+func (p *Program) expr(r *rule.Rule) match.Expr {
+	if p.o.Generic { // other logs have no stages
+		return r.Expr
+	}
+	return r.Whole()
 }
 
 func problem(r *rule.Rule, format string, a ...any) *rule.Problem {

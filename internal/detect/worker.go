@@ -2,8 +2,6 @@ package detect
 
 import (
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	"whodunit/internal/audit"
@@ -56,7 +54,7 @@ func (w *Worker) Match(ev *audit.Event) []Hit {
 func (w *Worker) MatchRaw(cluster string, raw []byte) (ev *audit.Event, hits []Hit, err error) {
 	w.hits, w.places = w.hits[:0], w.places[:0]
 	if w.matcher != nil {
-		if w.places, err = w.matcher.MatchRaw(cluster, raw, w.places); err != nil {
+		if err = w.matchRaw(cluster, raw); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -119,7 +117,7 @@ func (w *Worker) appendHits(hits []Hit, ev *audit.Event) []Hit {
 	if ev.Kind == audit.KindFinding || w.matcher == nil { // a rule about findings would feed on itself
 		return hits
 	}
-	w.places = w.matcher.Match(ev, w.places[:0])
+	w.match(ev)
 	return w.conditions(hits, ev)
 }
 
@@ -151,11 +149,7 @@ var errPanic = errors.New("rule panicked")
 
 // ask runs one condition, keeps its panic from the others, and counts.
 func (w *Worker) ask(i int, r *rule.Rule, ev *audit.Event) bool {
-	s := &w.stats[i]
-	if !s.dirty {
-		s.dirty = true
-		w.dirty = append(w.dirty, i)
-	}
+	s := w.touched(i)
 	s.Evaluations++
 	var begin time.Time
 	if w.now != nil {
@@ -168,21 +162,27 @@ func (w *Worker) ask(i int, r *rule.Rule, ev *audit.Event) bool {
 	if err == nil {
 		return ok
 	}
-	n := reasonIndex(err)
+	w.failed(i, err)
+	return false
+}
+
+// touched is the stats of the i-th rule, which are then handed over.
+func (w *Worker) touched(i int) *RuleStats {
+	s := &w.stats[i]
+	if !s.dirty {
+		s.dirty = true
+		w.dirty = append(w.dirty, i)
+	}
+	return s
+}
+
+// failed counts a rule that could not decide.
+func (w *Worker) failed(i int, err error) {
+	s, n := w.touched(i), reasonIndex(err)
 	s.Errors[n]++
 	if s.First[n] == nil {
 		s.First[n] = err
 	}
-	return false
-}
-
-func guarded(c rule.Condition, ev *audit.Event) (ok bool, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			ok, err = false, fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
-		}
-	}()
-	return c.Match(ev)
 }
 
 func reasonIndex(err error) int {

@@ -20,6 +20,8 @@ const (
 	MaxFiles     = 100_000
 	MaxDocuments = 100_000   // in one file
 	MaxNodes     = 1_000_000 // of one document once its aliases are expanded
+
+	maxMarks = 4_000_000 // commas, colons, brackets and lines of a document, before it is parsed into some 100 bytes for each
 )
 
 // Format is one rule language. Implementations are safe for concurrent use.
@@ -203,6 +205,9 @@ func parsed(layers []Layer, out *Loaded) iter.Seq[document] {
 func parsePiece(at Place, p piece, json bool) document {
 	if p.problem != "" {
 		return document{at: at, problem: &Problem{File: at.File, Line: p.line, Text: p.problem}}
+	}
+	if marks := strings.Count(p.text, ",") + strings.Count(p.text, "\n") + strings.Count(p.text, ": ") + strings.Count(p.text, "["); marks > maxMarks {
+		return document{at: at, problem: &Problem{File: at.File, Line: p.line, Text: "document is too large: split it"}}
 	}
 	parse, form := parseDocument, "YAML"
 	if json {

@@ -121,6 +121,11 @@ func (l *loader) listFile(n *yaml.Node) []string {
 }
 
 func readListFile(fsys fs.FS, p string) ([]byte, error) {
+	if st, err := fs.Stat(fsys, p); err != nil { // before it is opened: a pipe waits for a writer
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", p)
+	}
 	f, err := fsys.Open(p)
 	if err != nil {
 		return nil, err
