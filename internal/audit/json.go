@@ -28,7 +28,7 @@ func Valid(b []byte) error {
 func Members(b []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		s := scanner{b: b}
-		_ = s.members(func(m member) error {
+		_ = s.object(true, func(m member) error { // what is valid need not be read again
 			if !yield(text(m.name, m.escaped), m.value) {
 				return errEnd
 			}
@@ -51,7 +51,7 @@ func Elements(b []byte) iter.Seq[[]byte] {
 		for {
 			s.ws()
 			v := s.i
-			if s.value() != nil || !yield(b[v:s.i]) {
+			if s.skip() != nil || !yield(b[v:s.i]) {
 				return
 			}
 			s.ws()
@@ -75,7 +75,7 @@ func Leaves(b []byte) iter.Seq[[]byte] {
 				continue
 			}
 			v := s.i
-			if s.value() != nil || !yield(b[v:s.i]) {
+			if s.skip() != nil || !yield(b[v:s.i]) {
 				return
 			}
 		}

@@ -3,7 +3,6 @@ package audit
 import (
 	"bytes"
 	"fmt"
-	"strings"
 )
 
 // Skim is Parse without a look into bodies: it costs a third, and what lies below the top level may still be invalid. It is for
@@ -47,18 +46,4 @@ func Assemble(cluster string, raw []byte, values *[len(TopNames)][]byte) (Event,
 		e.ReceivedMicros = legacy
 	}
 	return e, e.check()
-}
-
-// Clone is e over memory of its own, at the price of Skim. e must come from Parse, or from Generic; nil: it does not.
-func (e *Event) Clone() *Event {
-	out := Event{Cluster: strings.Clone(e.Cluster), Raw: bytes.Clone(e.Raw)}
-	if e.Flags&FlagGeneric == 0 {
-		var err error
-		if out, err = Skim(out.Cluster, out.Raw); err != nil {
-			return nil
-		}
-		out.spaced = e.spaced
-	}
-	out.Flags = e.Flags
-	return &out
 }

@@ -25,8 +25,15 @@ func skimmed(t *testing.T, raw []byte) {
 	if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Event{})); d != "" {
 		t.Fatalf("%q: %s", raw, d)
 	}
-	if c := want.Clone(); c == nil || !reflect.DeepEqual(*c, want) || c.Identity() != want.Identity() {
+	if c := want.Clone(); !reflect.DeepEqual(*c, want) || c.Identity() != want.Identity() {
 		t.Fatalf("%q: cloned: %+v", raw, c)
+	}
+	given := bytes.Clone(raw)
+	if e, err := Parse("c", given); err == nil {
+		c := e.Clone()
+		if clear(given); !reflect.DeepEqual(*c, want) {
+			t.Fatalf("%q: a clone holds the original's memory: %+v", raw, c)
+		}
 	}
 	var values [len(TopNames)][]byte
 	for name, v := range Members(want.Raw) {

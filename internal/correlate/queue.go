@@ -25,18 +25,9 @@ type item struct {
 const itemBytes = 800
 
 func newItem(ev *audit.Event, id audit.Identity, at int64, rules []*rule.Rule) *item {
-	it := &item{micros: at, id: id, event: own(ev), rules: slices.Clone(rules)}
+	it := &item{micros: at, id: id, event: ev.Clone(), rules: slices.Clone(rules)}
 	it.bytes = itemBytes + len(ev.Raw) + len(ev.Cluster) + 8*len(rules)
 	return it
-}
-
-// own copies an event, which may share a large batch's memory.
-func own(ev *audit.Event) *audit.Event {
-	if out := ev.Clone(); out != nil {
-		return out
-	}
-	shared := *ev // it was parsed before
-	return &shared
 }
 
 // queue holds items, and the times of events that only matter as such, in the order of time.

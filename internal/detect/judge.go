@@ -2,6 +2,7 @@ package detect
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -95,10 +96,15 @@ func (j *Judge) add(ev *audit.Event, id *audit.Identity, ingested int64, hits []
 		}
 		return j.results(nil, j.correlator.See(ev, ingested))
 	}
-	if id == nil {
-		own := ev.Identity()
-		id = &own
+	identity := func() audit.Identity { // it reads the whole event: only where a result has it
+		if id == nil {
+			own := ev.Identity()
+			id = &own
+		}
+		return *id
 	}
+	var request [sha256.Size]byte
+	hashed := false
 	j.rules = j.rules[:0]
 	for _, h := range hits {
 		r := h.Rule
@@ -108,11 +114,16 @@ func (j *Judge) add(ev *audit.Event, id *audit.Identity, ingested int64, hits []
 		if r.Silent {
 			continue
 		}
-		if !r.PerEvent && ev.Flags&audit.FlagGeneric == 0 && !j.seen.add(requestKey(r.ID, ev)) {
-			j.o.Metrics.Repeated.WithLabelValues(r.ID).Inc()
-			continue
+		if !r.PerEvent && ev.Flags&audit.FlagGeneric == 0 {
+			if !hashed {
+				request, hashed = requestHash(ev), true
+			}
+			if !j.seen.add(ruleKey(r.ID, request)) {
+				j.o.Metrics.Repeated.WithLabelValues(r.ID).Inc()
+				continue
+			}
 		}
-		out = append(out, Result{Rule: r, Event: ev, Identity: *id, Evidence: []finding.Evidence{rule.Evidence(ev, *id)}, Message: r.Text(ev)})
+		out = append(out, Result{Rule: r, Event: ev, Identity: identity(), Evidence: []finding.Evidence{rule.Evidence(ev, identity())}, Message: r.Text(ev)})
 	}
 	switch {
 	case j.correlator == nil:
@@ -120,7 +131,7 @@ func (j *Judge) add(ev *audit.Event, id *audit.Identity, ingested int64, hits []
 	case len(j.rules) == 0:
 		return j.results(out, j.correlator.See(ev, ingested))
 	}
-	return j.results(out, j.correlator.Add(ev, *id, ingested, j.rules))
+	return j.results(out, j.correlator.Add(ev, identity(), ingested, j.rules))
 }
 
 // Flush ends a finite input: what waited for late events is decided, and windows are closed.

@@ -37,14 +37,19 @@ func (s *seen) add(k [16]byte) bool {
 
 // requestKey tells requests apart. The audit id alone would not do, because clients choose it and could hide one request
 // behind another: the time at which the API server received it, to the microsecond, and what was asked for are part of it.
-func requestKey(id string, ev *audit.Event) [16]byte {
-	h := sha256.New()
-	for _, s := range [...]string{id, ev.Cluster, ev.AuditID, ev.Verb, ev.RequestURI, ev.User.Username, ev.Impersonated.Username, ev.UserAgent} {
-		h.Write(binary.AppendUvarint(nil, uint64(len(s))))
-		h.Write([]byte(s))
+func requestKey(id string, ev *audit.Event) [16]byte { return ruleKey(id, requestHash(ev)) }
+
+// requestHash is what requestKey is made of but for the rule.
+func requestHash(ev *audit.Event) [sha256.Size]byte {
+	b := make([]byte, 0, 1024) // enough for nearly all, on the stack
+	for _, s := range [...]string{ev.Cluster, ev.AuditID, ev.Verb, ev.RequestURI, ev.User.Username, ev.Impersonated.Username, ev.UserAgent} {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
-	h.Write(binary.LittleEndian.AppendUint64(nil, uint64(ev.ReceivedMicros)))
-	var k [16]byte
-	copy(k[:], h.Sum(nil))
+	return sha256.Sum256(binary.LittleEndian.AppendUint64(b, uint64(ev.ReceivedMicros)))
+}
+
+func ruleKey(id string, request [sha256.Size]byte) (k [16]byte) {
+	h := sha256.Sum256(append(append(make([]byte, 0, 256), request[:]...), id...))
+	copy(k[:], h[:])
 	return k
 }
