@@ -10,9 +10,10 @@ import (
 
 // textSearch looks for all Texts in one pass over an event. Immutable.
 type textSearch struct {
-	lits  *automaton
-	uses  [][]textUse // by literal
-	total int
+	lits   *automaton
+	filter *textFilter // nil: none
+	uses   [][]textUse // by literal
+	total  int
 }
 
 type textUse struct {
@@ -39,6 +40,7 @@ func newTextSearch(texts []*Text, preds []int32) *textSearch {
 	if len(literals) > 0 {
 		s.lits = newAutomaton(literals)
 		s.lits.ignoreCase()
+		s.filter = newTextFilter(literals)
 	}
 	return s
 }
@@ -46,7 +48,7 @@ func newTextSearch(texts []*Text, preds []int32) *textSearch {
 // occurring leaves in s.preds.list the Texts that occur in raw, in ascending order.
 func (ts *textSearch) occurring(raw []byte, s *scratch, buf []byte) []byte {
 	s.preds.reset()
-	if ts.lits == nil {
+	if ts.lits == nil || ts.filter != nil && ts.filter.none(raw) {
 		return buf
 	}
 	for i := 0; i < len(raw); {

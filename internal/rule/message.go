@@ -42,6 +42,16 @@ type more struct {
 	option []part // an optional part, in place of all else
 }
 
+// Templater is a Renderer of another format that can be said as a template of a Message.
+type Templater interface {
+	Renderer
+	// Template gives the template. Placeholders may be names of computed fields.
+	Template() string
+}
+
+// EscapeTemplate is the template of literal text.
+func EscapeTemplate(s string) string { return strings.NewReplacer("{", "{{", "}", "}}").Replace(s) }
+
 // Values are the values of a placeholder that no path names. They share memory with ev. Safe for concurrent use.
 type Values func(ev *audit.Event) iter.Seq[string]
 

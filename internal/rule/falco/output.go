@@ -69,6 +69,22 @@ func (c *compiler) output(s string) (*output, *syntaxError) {
 	return out, nil
 }
 
+// Template implements rule.Templater. Widths are left out.
+func (o *output) Template() string {
+	var b strings.Builder
+	for _, p := range o.parts {
+		switch {
+		case p.field == nil:
+			b.WriteString(rule.EscapeTemplate(p.text))
+		case p.field.path != "":
+			b.WriteString("{" + p.field.path + "|" + missing + "}")
+		default:
+			b.WriteString("{" + p.field.field.Name + "|" + missing + "}")
+		}
+	}
+	return b.String()
+}
+
 // outputTerm reads what follows a % and says where it ends. As in Falco the longest known field counts that the text begins with.
 func outputTerm(s string) (t *term, end int, err *syntaxError) {
 	p := &parser{s: s}

@@ -105,7 +105,7 @@ func (f *Format) Encode(r *rule.Rule) ([]byte, error) {
 			d.GroupBy = append(d.GroupBy, p)
 		}
 	}
-	d.message(r)
+	d.message(r, f.env)
 	var err error
 	if r.Correlation != nil {
 		err = d.correlation(r.Correlation)
@@ -162,17 +162,23 @@ func NativeID(id string) string {
 }
 
 // message keeps a template that native rules know.
-func (d *document) message(r *rule.Rule) {
-	m, ok := r.Message.(*rule.Message)
-	if !ok || m.String() == "" {
+func (d *document) message(r *rule.Rule, env *environment) {
+	text := ""
+	switch m := r.Message.(type) {
+	case *rule.Message:
+		text = m.String()
+	case rule.Templater:
+		text = m.Template()
+	}
+	if text == "" {
 		return
 	}
-	l := loader{draft: &draft{}, loads: &loads{}}
+	l := loader{env: env, draft: &draft{}, loads: &loads{}}
 	if r.Correlation != nil {
 		l.draft.corr = &correlation{}
 	}
-	if _, err := rule.ParseTemplate(m.String(), l.placeholder); err == nil {
-		d.Message = m.String()
+	if _, err := rule.ParseTemplate(text, l.placeholder); err == nil {
+		d.Message = text
 	}
 }
 

@@ -44,6 +44,13 @@ func (l *loader) placeholder(name string) (rule.Values, error) {
 	if l.draft.corr != nil && slices.Contains(rule.CorrelationPaths[:], name) {
 		return nil, nil
 	}
+	if l.env != nil && l.env.field != nil {
+		if f := l.env.field(name); f != nil { // of a rule that was converted
+			return func(ev *audit.Event) iter.Seq[string] {
+				return func(yield func(string) bool) { f.Values(ev, yield) }
+			}, nil
+		}
+	}
 	return nil, knownPath(name)
 }
 

@@ -107,6 +107,22 @@ type piece struct{ text, column string }
 // maxMessage bounds a message, in bytes; the values are written by clients.
 const maxMessage = 4096
 
+// Template implements rule.Templater.
+func (t template) Template() string {
+	var b strings.Builder
+	for _, p := range t {
+		b.WriteString(rule.EscapeTemplate(p.text))
+		switch {
+		case p.column == "":
+		case header[p.column] != "":
+			b.WriteString("{" + header[p.column] + "|null}")
+		default:
+			b.WriteString("{" + fieldPrefix + p.column + "|null}")
+		}
+	}
+	return b.String()
+}
+
 // Render implements rule.Renderer.
 func (t template) Render(ev *audit.Event) string {
 	var b strings.Builder
