@@ -150,5 +150,7 @@ func newEnvironment(field func(name string) *match.Field) (*environment, error) 
 		}
 	}
 	slices.Sort(e.names)
+	// The library fills in what it needs for errors at the first one, while other goroutines may read it: so there is one before they do.
+	_, _ = e.cel.Compile("nobody.knows.this")
 	return e, nil
 }
