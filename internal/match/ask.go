@@ -179,7 +179,7 @@ func (m *Matcher) ask(f int32) int32 {
 }
 
 func (m *Matcher) askComputed(f int32, fd *field) int32 {
-	ev := m.event()
+	ev := m.forField(fd.computed)
 	if ev == nil {
 		return 0
 	}

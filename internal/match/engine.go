@@ -39,7 +39,7 @@ type Engine struct {
 	preds     int
 	checks    int // most of one field
 	seed      maphash.Seed
-	slots     struct{ kind, version, id, stage, ips, ref int32 }
+	slots     struct{ kind, version, id, stage, ips, ref, request, response int32 }
 }
 
 // NewEngine compiles exprs; a nil one is always true. An error names the expression by its place: a bad regular expression or network.
@@ -55,6 +55,7 @@ func NewEngine(exprs []Expr, o EngineOptions) (*Engine, error) {
 	e.slots.kind, e.slots.version = top.slot["kind"], top.slot["apiVersion"]
 	e.slots.id, e.slots.stage = top.slot["auditID"], top.slot["stage"]
 	e.slots.ips, e.slots.ref = top.slot["sourceIPs"], top.slot["objectRef"]
+	e.slots.request, e.slots.response = top.slot["requestObject"], top.slot["responseObject"]
 	c := compiler{e: e, fields: map[string]*field{}, known: map[string]int32{}, leaves: map[Expr]int32{}, said: map[string]pattern{}}
 	if err := c.compile(exprs); err != nil {
 		return nil, fmt.Errorf("cannot compile rules: %w", err)
@@ -96,6 +97,7 @@ type Matcher struct {
 	raw     []byte
 	ev      *audit.Event // given, or parsed; nil: not yet
 	parsed  audit.Event
+	bodies  audit.Event // its bodies alone; without Raw: not yet
 	flags   audit.Flags
 	generic bool
 	given   bool // by Match: the header as it was parsed counts
@@ -159,7 +161,7 @@ func (m *Matcher) MatchRaw(cluster string, raw []byte, hits []int) ([]int, error
 	}
 	before := len(hits)
 	hits = m.run(hits)
-	m.ev, m.raw, m.doc.raw = nil, nil, nil
+	m.ev, m.bodies, m.raw, m.doc.raw = nil, audit.Event{}, nil, nil
 	if m.err != nil {
 		return hits[:before], fmt.Errorf("cannot match: %w", m.err)
 	}
@@ -190,7 +192,7 @@ func (m *Matcher) check() error {
 
 func (m *Matcher) start(cluster string, raw []byte, flags audit.Flags) {
 	m.cluster, m.raw, m.flags, m.generic = cluster, raw, flags, flags&audit.FlagGeneric != 0
-	m.given, m.walked, m.ev, m.err = false, false, nil, nil
+	m.given, m.walked, m.ev, m.bodies.Raw, m.err = false, false, nil, nil, nil
 	m.stats.Events++
 	if m.gen++; m.gen == 0 {
 		clear(m.asked)
@@ -214,6 +216,27 @@ func (m *Matcher) event() *audit.Event {
 	}
 	m.ev = &m.parsed
 	return m.ev
+}
+
+// forField is the event as a computed field needs it, nil as event gives it.
+func (m *Matcher) forField(f *Field) *audit.Event {
+	if m.ev != nil || m.generic || !f.Bodies {
+		return m.event()
+	}
+	if b := &m.bodies; b.Raw == nil {
+		b.Cluster, b.Raw = m.cluster, m.raw
+		b.RequestObject, b.ResponseObject = m.body(m.e.slots.request), m.body(m.e.slots.response)
+	}
+	return &m.bodies
+}
+
+// body is the value of that slot of the top level, unless it is null.
+func (m *Matcher) body(slot int32) []byte {
+	v := m.doc.top[slot]
+	if v.none() || m.raw[v.start] == 'n' {
+		return nil
+	}
+	return m.raw[v.start:v.end:v.end]
 }
 
 // assemble makes the event of what the walk over its top level has found.

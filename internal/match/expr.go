@@ -83,6 +83,9 @@ type (
 		Values func(ev *audit.Event, yield func(string) bool) // until yield returns false; safe for concurrent use
 		// Null says whether a Present predicate is true where Values gives nothing; nil: no.
 		Null func(ev *audit.Event) bool
+		// Bodies says that Values and Null look at no more of an audit event than RequestObject and ResponseObject, so that the rest need
+		// not be read for them.
+		Bodies bool
 	}
 
 	// Func is a condition that has no other form. It is the last that an engine asks, and only while the outcome depends on it.

@@ -224,6 +224,9 @@ func (d bodyDeriver) make(e ast.Expr, variable, how string) *match.Field {
 		return known
 	}
 	f := d.compileField(name, e, how)
+	if f != nil {
+		f.Bodies = !r.header
+	}
 	if f != nil && d.env.fieldCount.Add(1) <= maxKnownFields {
 		d.env.fields.Store(name, f)
 	}
@@ -322,6 +325,7 @@ type renderer struct {
 	names       []string   // of variables
 	values      []ast.Expr // of those that stand for an expression
 	body, calls bool       // what it is about
+	header      bool       // and that it is not about the bodies alone
 	depth       int
 }
 
@@ -339,6 +343,7 @@ func (r *renderer) render(e ast.Expr) bool {
 			r.b.WriteString("has ")
 		}
 		if p := pathOf(s.Operand()); headerRoots[p] && !slices.Contains(r.names, p) {
+			r.header = true
 			r.b.WriteString(p + "." + s.FieldName())
 			return !slices.Contains(r.values, nil) // no list is in scope
 		}
@@ -425,7 +430,9 @@ func (r *renderer) ident(name string) bool {
 	case "requestObject", "responseObject":
 		r.body = true
 	case "annotations":
+		r.header = true
 	default:
+		r.header = true
 		if headerTexts[name] == nil {
 			return false
 		}
