@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"bytes"
 	"fmt"
 	"iter"
 	"slices"
@@ -180,8 +181,12 @@ func (m *Message) Render(ev *audit.Event) string { return m.render(ev, nil) }
 // RenderFacts implements FactsRenderer: Render with values for the CorrelationPaths.
 func (m *Message) RenderFacts(ev *audit.Event, f Facts) string { return m.render(ev, &f) }
 
+// usualMessage is room for most, in bytes.
+const usualMessage = 256
+
 func (m *Message) render(ev *audit.Event, f *Facts) string {
-	var b strings.Builder
+	var b bytes.Buffer
+	b.Grow(usualMessage)
 	for _, p := range m.parts {
 		if b.Len() > maxMessageBytes {
 			break
@@ -190,20 +195,19 @@ func (m *Message) render(ev *audit.Event, f *Facts) string {
 			p.render(&b, ev, f)
 			continue
 		}
-		var o strings.Builder
-		whole := true
+		start, whole := b.Len(), true
 		for _, q := range p.more.option {
-			whole = (q.render(&o, ev, f) || !q.needed) && whole
+			whole = (q.render(&b, ev, f) || !q.needed) && whole
 		}
-		if whole {
-			b.WriteString(o.String())
+		if !whole {
+			b.Truncate(start)
 		}
 	}
 	return shorten(b.String(), maxMessageBytes)
 }
 
 // render writes one part that is not optional and reports whether it had a value.
-func (p *part) render(b *strings.Builder, ev *audit.Event, f *Facts) bool {
+func (p *part) render(b *bytes.Buffer, ev *audit.Event, f *Facts) bool {
 	if p.path == "" {
 		b.WriteString(p.text)
 		return true
