@@ -89,6 +89,7 @@ func oneOf(cmd *cobra.Command, name string, known []string) {
 }
 
 func (c *cmdline) scan(cmd *cobra.Command, f *scanFlags, args []string) error {
+	defer c.roomy()()
 	program, err := c.program(f)
 	if err != nil {
 		return err
