@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -36,7 +37,7 @@ func newTextFilter(words []string) *textFilter {
 	f, width := &textFilter{places: make([][]pairPlace, 1)}, maxWidth
 	for _, w := range words {
 		for _, c := range []byte(w) {
-			if c < ' ' || c >= utf8.RuneSelf || bytes.IndexByte([]byte(`"\/`), c) >= 0 {
+			if c < ' ' || c >= utf8.RuneSelf || strings.IndexByte(`"\/`, c) >= 0 {
 				return nil
 			}
 			f.letters[c] = true
@@ -79,7 +80,7 @@ const common = "etaoinsr-cldmu\"p.hgfybvk_ w0123456789xzjq"
 
 // rareWindow is where in word the pairs of width bytes are rarest.
 func rareWindow(word string, width int) (at int) {
-	weight := func(c byte) int { return len(common) - max(bytes.IndexByte([]byte(common), c), 0) }
+	weight := func(c byte) int { return len(common) - max(strings.IndexByte(common, c), 0) }
 	least := 0
 	for from := 0; from+width <= len(word); from++ {
 		sum := 0
