@@ -30,7 +30,7 @@ type notifying struct {
 func (a *App) receivers(c config.Alerts) []receiver {
 	var out []receiver
 	if c.Log {
-		out = append(out, receiver{name: "log", make: func() (alert.Notifier, error) { return alert.NewLog(a.o.Log), nil }})
+		out = append(out, receiver{name: "log", floor: finding.Severity(c.LogMinSeverity), make: func() (alert.Notifier, error) { return alert.NewLog(a.o.Log), nil }})
 	}
 	for _, w := range c.Webhooks {
 		sum := sha256.Sum256([]byte(w.URL))

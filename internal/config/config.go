@@ -181,6 +181,9 @@ type Alerts struct {
 	// Write each alert to the log.
 	Log bool `yaml:"log" reload:"live"`
 
+	// Write only findings of at least this severity to the log. The others are found by searching: there are many of them on a healthy cluster.
+	LogMinSeverity string `yaml:"log_min_severity" oneof:"info low medium high critical" reload:"live"`
+
 	// Send alerts by HTTP POST.
 	Webhooks []AlertWebhook `yaml:"webhooks" reload:"live"`
 }
@@ -232,7 +235,7 @@ func defaults(getenv func(string) string) Config {
 			SegmentSize: 32 << 20, SealAfter: Duration(time.Minute), MinFree: 256 << 20, DedupEvents: 300_000,
 		},
 		Rules:  Rules{DefaultPack: true, FalcoCompat: "corrected", FalcoMatching: "all", Lateness: Duration(time.Minute), WebsocketVerbs: true},
-		Alerts: Alerts{Log: true},
+		Alerts: Alerts{Log: true, LogMinSeverity: "medium"},
 		Log:    Log{Level: "info", Format: "text"},
 	}
 }
