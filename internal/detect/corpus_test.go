@@ -1,7 +1,6 @@
 package detect
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/finding"
@@ -35,33 +32,13 @@ var elsewhere = map[int]string{
 }
 
 // corpus reads a recorded log that this repository holds.
-func corpus(t testing.TB, name string) []audit.Event {
+func corpus(t testing.TB, name string) (out []audit.Event) {
 	t.Helper()
-	f, err := os.Open(filepath.Join("..", "..", "examples", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := zstd.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	var out []audit.Event
-	for r := bufio.NewReaderSize(z, 1<<20); ; {
-		line, err := r.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return out
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		ev, err := audit.Parse("corpus", line)
-		if err != nil {
-			t.Fatal(err)
-		}
+	recording(t, filepath.Join("..", "..", "examples", name), "corpus", func(ev audit.Event) bool {
 		out = append(out, ev)
-	}
+		return true
+	})
+	return out
 }
 
 // judge runs the pack, and what lists a folder holds ("" for none), over events as a scan of a file does.

@@ -3,6 +3,7 @@ package detect
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -32,10 +33,10 @@ func shared(t testing.TB, name string) string {
 	return p
 }
 
-// records reads at most n events of a recorded log; 0 for all.
-func records(t testing.TB, name string, n int) []audit.Record {
+// recording hands the events of a recorded log to yield, until it returns false.
+func recording(t testing.TB, path, cluster string, yield func(audit.Event) bool) {
 	t.Helper()
-	f, err := os.Open(shared(t, name))
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,22 +46,31 @@ func records(t testing.TB, name string, n int) []audit.Record {
 		t.Fatal(err)
 	}
 	defer z.Close()
-	var out []audit.Record
-	r := bufio.NewReaderSize(z, 1<<20)
-	for n == 0 || len(out) < n {
+	for r := bufio.NewReaderSize(z, 1<<20); ; {
 		line, err := r.ReadBytes('\n')
-		if err == io.EOF {
-			break
+		if errors.Is(err, io.EOF) {
+			return
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		ev, err := audit.Parse("test", line)
+		ev, err := audit.Parse(cluster, line)
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
-		out = append(out, audit.Record{Seq: uint64(len(out) + 1), Identity: ev.Identity(), Event: ev})
+		if !yield(ev) {
+			return
+		}
 	}
+}
+
+// records reads at most n events of a recorded log; 0 for all.
+func records(t testing.TB, name string, n int) (out []audit.Record) {
+	t.Helper()
+	recording(t, shared(t, name), "test", func(ev audit.Event) bool {
+		out = append(out, audit.Record{Seq: uint64(len(out) + 1), Identity: ev.Identity(), Event: ev})
+		return n == 0 || len(out) < n
+	})
 	return out
 }
 

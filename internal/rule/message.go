@@ -203,7 +203,7 @@ func (m *Message) render(ev *audit.Event, f *Facts) string {
 			b.Truncate(start)
 		}
 	}
-	return shorten(b.String(), maxMessageBytes)
+	return Shorten(b.String(), maxMessageBytes)
 }
 
 // render writes one part that is not optional and reports whether it had a value.
@@ -217,7 +217,7 @@ func (p *part) render(b *bytes.Buffer, ev *audit.Event, f *Facts) bool {
 		if b.Len() > start {
 			b.WriteString(", ")
 		}
-		b.WriteString(shorten(v, maxValueBytes))
+		b.WriteString(Shorten(v, maxValueBytes))
 		if b.Len()-start > maxValueBytes {
 			break
 		}
@@ -254,8 +254,8 @@ func (f *Facts) text(path string) string {
 	return strconv.FormatInt((f.Last-f.First)/time.Second.Microseconds(), 10)
 }
 
-// shorten cuts s to at most n bytes at a rune's border and marks the cut.
-func shorten(s string, n int) string {
+// Shorten cuts s to at most n bytes, of which there are at least three, at a rune's border and marks the cut.
+func Shorten(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

@@ -29,7 +29,7 @@ func (p *Problem) Error() string {
 	if p.Rule != "" {
 		fmt.Fprintf(&b, "rule %s: ", p.Rule)
 	}
-	b.WriteString(shorten(p.Text, maxProblem))
+	b.WriteString(Shorten(p.Text, maxProblem))
 	if p.Nearest != "" {
 		fmt.Fprintf(&b, " (did you mean %q?)", p.Nearest)
 	}

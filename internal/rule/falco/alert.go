@@ -56,7 +56,7 @@ func Alert(r *rule.Rule, ev *audit.Event, hostname string) ([]byte, error) {
 func (o *operand) value(ev *audit.Event) any {
 	v := o.collect(ev)
 	for i := range v {
-		v[i] = shorten(v[i], maxFieldBytes)
+		v[i] = rule.Shorten(v[i], maxFieldBytes)
 	}
 	switch {
 	case len(v) == 0:

@@ -139,7 +139,7 @@ func (o *output) Render(ev *audit.Event) string {
 			break
 		}
 	}
-	return shorten(b.String(), maxMessageBytes)
+	return rule.Shorten(b.String(), maxMessageBytes)
 }
 
 // render is an operand's values as Falco prints them.
@@ -149,7 +149,7 @@ func (o *operand) render(ev *audit.Event) string {
 		if len(v) == 0 {
 			return missing
 		}
-		return shorten(v[0], maxValueBytes)
+		return rule.Shorten(v[0], maxValueBytes)
 	}
 	var b strings.Builder
 	b.WriteByte('(')
@@ -158,14 +158,14 @@ func (o *operand) render(ev *audit.Event) string {
 		if n++; n > 1 {
 			b.WriteByte(',')
 		}
-		b.WriteString(shorten(s, maxListBytes))
+		b.WriteString(rule.Shorten(s, maxListBytes))
 		return b.Len() <= maxListBytes
 	})
 	if n == 0 {
 		return missing
 	}
 	b.WriteByte(')')
-	return shorten(b.String(), maxListBytes)
+	return rule.Shorten(b.String(), maxListBytes)
 }
 
 // fit cuts or fills s to n bytes.
@@ -177,13 +177,4 @@ func fit(s string, n int) string {
 		n--
 	}
 	return s[:n]
-}
-
-// shorten cuts s to at most n bytes at a rune's border and marks the cut.
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	const mark = "…"
-	return fit(s, n-len(mark)) + mark
 }

@@ -2,9 +2,9 @@ package sigma
 
 import (
 	"strings"
-	"unicode/utf8"
 
 	"whodunit/internal/audit"
+	"whodunit/internal/rule"
 )
 
 const (
@@ -36,7 +36,7 @@ func (m *message) Render(ev *audit.Event) string {
 		if user == "" {
 			user = "nobody"
 		}
-		b.WriteString(": " + shorten(user, maxValue) + " " + shorten(ev.Verb, maxValue) + " " + shorten(ev.RequestURI, maxValue))
+		b.WriteString(": " + rule.Shorten(user, maxValue) + " " + rule.Shorten(ev.Verb, maxValue) + " " + rule.Shorten(ev.RequestURI, maxValue))
 	}
 	sep := ": "
 	if m.who {
@@ -53,25 +53,12 @@ func (m *message) Render(ev *audit.Event) string {
 			} else {
 				b.WriteString(", ")
 			}
-			b.WriteString(shorten(v, maxValue))
+			b.WriteString(rule.Shorten(v, maxValue))
 			return b.Len()-start < 2*maxValue
 		})
 	}
 	if m.who && sep != open {
 		b.WriteByte(')')
 	}
-	return shorten(b.String(), maxMessage)
-}
-
-// shorten cuts s to n bytes at a rune's border and marks the cut.
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	const mark = "…"
-	n -= len(mark)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + mark
+	return rule.Shorten(b.String(), maxMessage)
 }

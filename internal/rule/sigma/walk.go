@@ -107,7 +107,7 @@ func scan(raw []byte, visit func(tok []byte, isName bool, at int) (next int, ok 
 			i++
 			continue
 		case '"':
-			i = stringEnd(raw, i)
+			i = behind(audit.SkipString, raw, i)
 			end := i
 			if j := skipSpace(raw, i); j < len(raw) && raw[j] == ':' {
 				i = skipSpace(raw, j+1)
@@ -138,49 +138,12 @@ func skipSpace(raw []byte, i int) int {
 	return i
 }
 
-// stringEnd is the place behind the string that begins at i.
-func stringEnd(raw []byte, i int) int {
-	for i++; i < len(raw); i++ {
-		j := bytes.IndexAny(raw[i:min(i+64, len(raw))], `"\`)
-		if j < 0 {
-			i = min(i+64, len(raw)) - 1
-			continue
-		}
-		if i += j; raw[i] == '"' {
-			return i + 1
-		}
-		i++
+// behind is the place behind what skip passes over, the end where that has none: of an event whose bodies nobody has checked.
+func behind(skip func([]byte, int) int, raw []byte, i int) int {
+	if end := skip(raw, i); end >= 0 {
+		return end
 	}
 	return len(raw)
-}
-
-// valueEnd is the place behind the value that begins at i.
-func valueEnd(raw []byte, i int) int {
-	depth := 0
-	for i < len(raw) {
-		switch raw[i] {
-		case '"':
-			i = stringEnd(raw, i)
-		case '{', '[':
-			depth++
-			i++
-		case '}', ']':
-			depth--
-			i++
-		default:
-			i++
-			if depth > 0 {
-				continue
-			}
-			for i < len(raw) && strings.IndexByte(",]} \t\n\r", raw[i]) < 0 {
-				i++
-			}
-		}
-		if depth <= 0 {
-			return i
-		}
-	}
-	return i
 }
 
 // everyText hands the text of every scalar in raw to yield, whatever it is called.
@@ -209,7 +172,7 @@ func anyDepth(v []byte, name string, f func([]byte) bool) {
 				return 0, true
 			}
 		}
-		end := valueEnd(v, at)
+		end := behind(audit.SkipValue, v, at)
 		return end, f(v[at:end])
 	})
 }
