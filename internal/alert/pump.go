@@ -42,11 +42,19 @@ func (r *retryAfter) Unwrap() error { return r.error }
 // Finding is one finding of the journal: the document as it is, and what notifiers need of it.
 type Finding struct {
 	Cluster string
+	Seq     uint64          // in the findings' journal
 	Doc     json.RawMessage // docs/reference/finding.md; not to be changed
+	// Event is the document read as an audit event: user, objectRef, times and so on of the event that the finding is about.
+	Event *audit.Event
 	ID, Rule, Title, Message,
 	AuditID, Verb, User string
-	Severity finding.Severity
-	Time     time.Time
+	Priority, Format string
+	Tags             []string
+	Severity         finding.Severity
+	Events           []finding.Evidence
+	Group            map[string]string // values of what the rule groups by; nil: it does not say
+	State            string            // "" or finding.Resolved
+	Time             time.Time
 }
 
 // Limits of one call of Notify.
@@ -153,27 +161,29 @@ func (p *Pump) read(rec *audit.Record) (Finding, bool) {
 		p.o.Metrics.Skipped.WithLabelValues(p.o.Name, "no_finding").Inc()
 		return Finding{}, false
 	}
-	f := Finding{Cluster: ev.Cluster, Doc: json.RawMessage(ev.Raw), AuditID: ev.AuditID, Verb: ev.Verb, User: ev.User.Username, Time: ev.Time()}
-	for k, v := range audit.Members(ev.Raw) {
-		t, _ := audit.Text(v)
-		switch k {
-		case "id":
-			f.ID = t
-		case "rule":
-			f.Rule = t
-		case "title":
-			f.Title = t
-		case "message":
-			f.Message = t
-		case "severity":
-			f.Severity = finding.Severity(t)
-		}
-	}
+	f := Read(rec)
 	if p.o.MinSeverity != "" && f.Severity.Rank() < p.o.MinSeverity.Rank() {
 		p.o.Metrics.Skipped.WithLabelValues(p.o.Name, "severity").Inc()
 		return Finding{}, false
 	}
 	return f, true
+}
+
+// Read takes from a record whose kind is Finding what notifiers need. What cannot be read is left out: our own detector wrote it.
+func Read(rec *audit.Record) Finding {
+	ev := &rec.Event
+	f := Finding{Cluster: ev.Cluster, Seq: rec.Seq, Doc: json.RawMessage(ev.Raw), Event: ev, AuditID: ev.AuditID, Verb: ev.Verb, User: ev.User.Username, Time: ev.Time()}
+	texts := map[string]*string{"id": &f.ID, "rule": &f.Rule, "title": &f.Title, "message": &f.Message, "severity": (*string)(&f.Severity),
+		"priority": &f.Priority, "format": &f.Format, "state": &f.State}
+	lists := map[string]any{"tags": &f.Tags, "events": &f.Events, "group": &f.Group}
+	for k, v := range audit.Members(ev.Raw) {
+		if to, ok := texts[k]; ok {
+			*to, _ = audit.Text(v)
+		} else if to, ok := lists[k]; ok {
+			_ = json.Unmarshal(v, to)
+		}
+	}
+	return f
 }
 
 func (p *Pump) deliver(ctx context.Context, part []Finding, next uint64) error {
@@ -232,10 +242,7 @@ func (p *Pump) again(ctx context.Context, step string, f func() error) (rejected
 			return nil, ctx.Err()
 		}
 		d := time.Duration(float64(pause) * (1 - p.o.Jitter()/2))
-		var asked *retryAfter
-		if errors.As(err, &asked) {
-			d = max(d, min(asked.pause, longestAsked))
-		}
+		d = max(d, Pause(err))
 		p.o.Metrics.Retries.WithLabelValues(p.o.Name, step).Inc()
 		p.o.Logger.Warn("findings wait for their receiver", "step", step, "pause", d, "error", err)
 		if err := p.o.Wait(ctx, d); err != nil {

@@ -61,7 +61,14 @@ type Finding struct {
 	Tags     []string
 	Message  string // says who, what, where; hostile text like every field of an event
 	Events   []Evidence
+	// Group has a value for each path that the rule groups by, "" where the event has none; nil where the rule does not say.
+	Group map[string]string
+	// State is "" but where a rule's own format says that what it found is over: Resolved.
+	State string
 }
+
+// Resolved is the State of a finding that says that the rule's earlier one is over: of Parseable's column rules alone.
+const Resolved = "resolved"
 
 // doc is the document on disk and on the wire: the rule's part, then the fields of the event it is about.
 type doc struct {
@@ -75,6 +82,8 @@ type doc struct {
 	Format     string      `json:"format,omitempty"`
 	Tags       []string    `json:"tags,omitempty"`
 	Message    string      `json:"message"`
+	State      string      `json:"state,omitempty"`
+	Group      labels      `json:"group,omitempty"`
 	Events     []Evidence  `json:"events"`
 	Level      audit.Level `json:"level,omitempty"`
 	AuditID    string      `json:"auditID"`
@@ -90,6 +99,8 @@ type doc struct {
 	Received   string      `json:"requestReceivedTimestamp,omitempty"`
 	StageTime  string      `json:"stageTimestamp,omitempty"`
 }
+
+type labels map[string]string
 
 type user struct {
 	Username string   `json:"username,omitempty"`
@@ -116,7 +127,7 @@ type status struct {
 func (f Finding) Event(ev *audit.Event) (audit.Event, error) {
 	d := doc{
 		Kind: audit.KindFinding, APIVersion: APIVersion, Rule: f.Rule, Title: f.Title, Severity: f.Severity, Priority: f.Priority, Format: f.Format, Tags: f.Tags,
-		Message: f.Message, Events: f.Events, Level: ev.Level, AuditID: ev.AuditID, Stage: ev.Stage, RequestURI: ev.RequestURI,
+		Message: f.Message, State: f.State, Group: f.Group, Events: f.Events, Level: ev.Level, AuditID: ev.AuditID, Stage: ev.Stage, RequestURI: ev.RequestURI,
 		Verb: ev.Verb, User: user{ev.User.Username, ev.User.UID, ev.User.Groups}, SourceIPs: ev.SourceIPs, UserAgent: ev.UserAgent,
 		Received: stamp(ev.ReceivedMicros), StageTime: stamp(ev.StageMicros),
 	}
@@ -134,6 +145,9 @@ func (f Finding) Event(ev *audit.Event) (audit.Event, error) {
 		fmt.Fprintf(h, "%s\x00", e.Identity)
 	}
 	fmt.Fprintf(h, "%s\x00%s\x00%s", f.Rule, ev.Cluster, ev.AuditID)
+	if f.State != "" {
+		fmt.Fprintf(h, "\x00%s", f.State)
+	}
 	d.ID = hex.EncodeToString(h.Sum(nil)[:16])
 	raw, err := json.Marshal(d)
 	if err != nil {

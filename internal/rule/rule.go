@@ -5,6 +5,7 @@ package rule
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/finding"
@@ -50,6 +51,9 @@ type Rule struct {
 	Stages         []audit.Stage // the stages it looks at; nil: all
 	GroupBy        []string      // paths whose values make one alert of several findings
 	References     []string
+	Runbook        string   // a link to what to do; "" where the rule has none
+	Actions        []string // names of actions of the configuration that its findings set off; never more than the configuration allows
+	Targets        []Target // where its alerts go besides the configured receivers: Parseable's
 	FalsePositives []string
 
 	Format       string // the front end that made it: "native", "falco", "sigma", "parseable", "label"
@@ -71,6 +75,17 @@ type Rule struct {
 
 	Message Renderer // nil: the title, user, verb and URI
 	Tests   []Test
+}
+
+// Target is a place that a Parseable alert names: docs/reference/rules-parseable.md. It holds secrets.
+type Target struct {
+	Type               string // "slack", "webhook" or "alertmanager"
+	Endpoint           string // a secret; as it stands in the file, a placeholder perhaps
+	Headers            map[string]string
+	Username, Password string
+	SkipTLSCheck       bool
+	Interval           time.Duration // between repeats
+	Times              int           // repeats after the first message; below 0: without end
 }
 
 // Renderer makes a finding's message of an event. Immutable, safe for concurrent use. The result is hostile text, and shares no memory with ev.
@@ -128,8 +143,46 @@ func (r *Rule) Text(ev *audit.Event) string {
 func (r *Rule) Finding(ev *audit.Event, id audit.Identity) finding.Finding {
 	return finding.Finding{
 		Rule: r.ID, Title: r.Title, Severity: r.Severity, Priority: r.Priority, Format: r.Format, Tags: r.Tags, Message: r.Text(ev),
-		Events: []finding.Evidence{Evidence(ev, id)},
+		Events: []finding.Evidence{Evidence(ev, id)}, Group: r.group(ev),
 	}
+}
+
+// Bounds of a finding's group.
+const (
+	maxGroup      = 8   // paths
+	maxGroupValue = 200 // bytes
+)
+
+// group is the values in ev of what r groups by: of a correlation that does not say, what it counts by.
+func (r *Rule) group(ev *audit.Event) map[string]string {
+	var out map[string]string
+	add := func(name string, values func(yield func(string) bool)) {
+		if out == nil {
+			out = map[string]string{}
+		}
+		if len(out) == maxGroup {
+			return
+		}
+		out[name] = ""
+		values(func(v string) bool {
+			out[name] = Shorten(v, maxGroupValue)
+			return false
+		})
+	}
+	for _, path := range r.GroupBy {
+		add(path, match.Values(ev, path))
+	}
+	if len(r.GroupBy) > 0 || r.Correlation == nil {
+		return out
+	}
+	for _, k := range r.Correlation.GroupBy {
+		values := match.Values(ev, k.Path)
+		if k.Values != nil {
+			values = func(yield func(string) bool) { k.Values(ev, k.Path, yield) }
+		}
+		add(k.Name, values)
+	}
+	return out
 }
 
 // Evidence names ev in a finding.
