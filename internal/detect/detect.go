@@ -38,6 +38,9 @@ type Options struct {
 	From    uint64
 	Program ProgramOptions
 	Judge   JudgeOptions // Metrics are set to those below
+	// Own tells the events of requests that this server made itself, to act on what was found: no rule looks at them, or an action would
+	// set itself off. nil: there are none.
+	Own func(ev *audit.Event) bool
 	// Compiled is where Rules leaves the program of its set, so that it is compiled once. It may be nil.
 	Compiled *Compiled
 	Metrics  *Metrics

@@ -100,6 +100,43 @@ func TestOneFindingPerRequest(t *testing.T) {
 	}
 }
 
+// TestOwnRequests: no rule and no correlation looks at the events of the server's own requests.
+func TestOwnRequests(t *testing.T) {
+	single := newRule(t, "single", always)
+	set, _ := rule.NewSet([]*rule.Rule{single, {ID: "several", Correlation: &rule.Correlation{Type: rule.EventCount, Of: []string{"single"}, Timespan: time.Minute,
+		GroupBy: []rule.Key{{Name: "user", Path: "user.username"}}, Conds: []rule.Compare{{Op: "gte", Value: 2}}}}})
+	for _, own := range []bool{false, true} {
+		cur, m := new(rule.Current), NewMetrics(nil)
+		cur.Store(set)
+		var got []string
+		o := Options{Rules: cur, Metrics: m, Judge: JudgeOptions{Lateness: -1}, Reader: &sliceReader{size: 2, recs: []audit.Record{
+			record(t, 1, audit.StageResponseComplete, "person", ""), record(t, 2, audit.StageResponseComplete, "own", "")}},
+			Emit: func(_ context.Context, b audit.Batch) error {
+				for i := range b.Events {
+					got = append(got, b.Events[i].AuditID)
+				}
+				return nil
+			}}
+		if own {
+			o.Own = func(ev *audit.Event) bool { return ev.AuditID == "own" }
+		}
+		d, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want, owned := []string{"person", "own", "person"}, 0.0
+		if own {
+			want, owned = want[:1], 1
+		}
+		if diff := cmp.Diff(want, got); diff != "" || testutil.ToFloat64(m.Own) != owned {
+			t.Errorf("own %t: %s, counted %v", own, diff, testutil.ToFloat64(m.Own))
+		}
+	}
+}
+
 func TestSeenForgetsOldest(t *testing.T) {
 	s := newSeen(2)
 	k := func(i byte) [16]byte { return [16]byte{i} }

@@ -61,7 +61,7 @@ func (d *Detector) match(recs []audit.Record) {
 	n := min(max(len(recs)/perWorker, 1), runtime.GOMAXPROCS(0))
 	for len(d.workers) < n {
 		w := d.program.Worker()
-		w.now = d.o.Now
+		w.now, w.own = d.o.Now, d.o.Own
 		d.workers = append(d.workers, w)
 	}
 	d.hits = append(d.hits[:0], make([][]Hit, len(recs))...)
@@ -82,6 +82,10 @@ func (w *Worker) batch(recs []audit.Record, hits [][]Hit, from, to int) {
 	begin := w.now()
 	w.hits = nil // the batch keeps it
 	for i := from; i < to; i++ {
+		if w.own != nil && w.own(&recs[i].Event) {
+			w.owned++
+			continue
+		}
 		start := len(w.hits)
 		w.hits = w.appendHits(w.hits, &recs[i].Event)
 		hits[i] = w.hits[start:len(w.hits):len(w.hits)]
@@ -95,6 +99,8 @@ func (d *Detector) report(w *Worker) {
 	m := d.o.Metrics
 	engine := w.spent
 	w.spent = 0
+	m.Own.Add(float64(w.owned))
+	w.owned = 0
 	w.Stats(func(r *rule.Rule, s RuleStats) {
 		m.Evaluations.WithLabelValues(r.ID).Add(float64(s.Evaluations))
 		m.Seconds.WithLabelValues(r.ID).Add(s.Time.Seconds())

@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // Metrics of detection. Labels: rule is the rule's id, reason is missing, cost, eval, panic or encode.
 type Metrics struct {
 	Events      prometheus.Counter     // records read
+	Own         prometheus.Counter     // of them, events of the server's own requests
 	Cursor      prometheus.Gauge       // the next sequence number to read
 	Evaluations *prometheus.CounterVec // rule: conditions run, after stage and prefilter
 	Findings    *prometheus.CounterVec // rule, severity
@@ -28,6 +29,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		Events:      prometheus.NewCounter(prometheus.CounterOpts{Name: "whodunit_detect_events_total", Help: "Events that the detector has read."}),
+		Own:         prometheus.NewCounter(prometheus.CounterOpts{Name: "whodunit_detect_own_events_total", Help: "Events of requests that the server's own actions made, at which no rule looks."}),
 		Cursor:      gauge("detect_cursor", "Next journal sequence number that the detector reads."),
 		Evaluations: vec("rule_evaluations_total", "Conditions evaluated, after stage and prefilter.", "rule"),
 		Findings:    vec("findings_total", "Findings made.", "rule", "severity"),
@@ -41,7 +43,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Reloads:     vec("rule_reloads_total", "Times the rules were read.", "result"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.Events, m.Cursor, m.Evaluations, m.Findings, m.Repeated, m.Seconds, m.Engine, m.Errors, m.Retries, m.Rules, m.Problems, m.Reloads)
+		reg.MustRegister(m.Events, m.Own, m.Cursor, m.Evaluations, m.Findings, m.Repeated, m.Seconds, m.Engine, m.Errors, m.Retries, m.Rules, m.Problems, m.Reloads)
 	}
 	return m
 }

@@ -40,6 +40,8 @@ type Worker struct {
 	dirty   []int
 	now     func() time.Time // nil: conditions are not timed
 	spent   time.Duration    // in batches
+	own     func(*audit.Event) bool
+	owned   int // events of own, in batches
 }
 
 // Match gives the rules that are true of ev, in the set's order. The slice is valid until the next call.

@@ -46,6 +46,8 @@ type document struct {
 	GroupBy        []string         `yaml:"group_by,omitempty,flow"`
 	References     []string         `yaml:"references,omitempty"`
 	FalsePositives []string         `yaml:"false_positives,omitempty"`
+	Runbook        string           `yaml:"runbook,omitempty"`
+	Actions        []string         `yaml:"actions,omitempty,flow"`
 }
 
 // written is a correlation as it is written.
@@ -85,7 +87,7 @@ func Encode(r *rule.Rule) ([]byte, error) {
 // are left out. The error says what cannot be expressed, and wraps ErrInexpressible.
 func (f *Format) Encode(r *rule.Rule) ([]byte, error) {
 	d := document{ID: NativeID(r.ID), Title: r.Title, Description: r.Description, Tags: r.Tags, PerEvent: r.PerEvent, Silent: r.Silent,
-		References: r.References, FalsePositives: r.FalsePositives, Stages: r.Stages}
+		References: r.References, FalsePositives: r.FalsePositives, Stages: r.Stages, Runbook: r.Runbook, Actions: r.Actions}
 	if slices.Contains(severities, r.Severity) {
 		d.Severity = r.Severity
 	}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -220,5 +222,29 @@ func TestEncodeFields(t *testing.T) {
 	}
 	if p := rule.Parse("x.yaml", []byte("id: x\ncondition: field('other:agnt') == []\n"), f).Problems; len(p) != 1 || p[0].Error() != `x.yaml:2:17: rule x: condition: unknown field "other:agnt"; a field of another rule format is expected` {
 		t.Error(p)
+	}
+}
+
+// TestRunbookAndActions: both are read, written again, and a runbook that is no web link is refused: people click on it.
+func TestRunbookAndActions(t *testing.T) {
+	doc := "id: a\ncondition: verb == \"get\"\nrunbook: https://wiki.example.com/a\nactions: [quarantine, tell]\n"
+	load := func(text string) ([]*rule.Rule, []*rule.Problem) {
+		l := rule.Load([]rule.Layer{{FS: fstest.MapFS{"a.yaml": {Data: []byte(text)}}}}, format(t))
+		return l.Rules, l.Problems
+	}
+	rules, problems := load(doc)
+	if len(problems) > 0 || len(rules) != 1 || rules[0].Runbook != "https://wiki.example.com/a" || len(rules[0].Actions) != 2 {
+		t.Fatalf("%v %+v", problems, rules)
+	}
+	text, err := Encode(rules[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, problems := load(string(text))
+	if len(problems) > 0 || again[0].Runbook != rules[0].Runbook || !slices.Equal(again[0].Actions, rules[0].Actions) {
+		t.Errorf("%v\n%s", problems, text)
+	}
+	if _, problems = load(strings.Replace(doc, "https:", "javascript:", 1)); len(problems) != 1 || problems[0].Line != 3 {
+		t.Errorf("problems %v", problems)
 	}
 }

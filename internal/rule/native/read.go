@@ -2,6 +2,7 @@ package native
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -83,6 +84,8 @@ func (l *loader) load(d *yaml.Node) *draft {
 		{"per_event", func(n *yaml.Node) { r.PerEvent = l.boolean(n) }},
 		{"silent", func(n *yaml.Node) { r.Silent = l.boolean(n) }},
 		{"references", func(n *yaml.Node) { r.References = l.texts(n) }},
+		{"runbook", func(n *yaml.Node) { r.Runbook = l.link(n) }},
+		{"actions", func(n *yaml.Node) { r.Actions = l.texts(n) }},
 		{"false_positives", func(n *yaml.Node) { r.FalsePositives = l.texts(n) }},
 		{"tests", func(n *yaml.Node) { tests = n }},
 		{"lists", l.listNames},
@@ -97,6 +100,15 @@ func (l *loader) load(d *yaml.Node) *draft {
 		return nil
 	}
 	return l.draft
+}
+
+// link is a URL that a person may follow.
+func (l *loader) link(n *yaml.Node) string {
+	s, ok := l.text(n)
+	if u, err := url.Parse(s); ok && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		l.fail(n, "%.60q is no link: a URL that begins with https:// or http:// is expected", s)
+	}
+	return s
 }
 
 const switchedOff = "enabled: false"

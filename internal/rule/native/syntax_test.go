@@ -135,7 +135,7 @@ id: seq
 sequence: {over: 5m, ordered: false, steps: [{name: rbac, condition: verb == 'create'}, {rule: other}, {condition: verb == 'get'}]}
 `})
 	if want := []string{
-		`a.yaml:16:1: rule fresh: unknown field "rules" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected`,
+		`a.yaml:16:1: rule fresh: unknown field "rules" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, runbook, actions, false_positives, tests, lists, count, distinct, first_seen, sequence is expected`,
 		`a.yaml:15:1: rule fresh: no condition; a CEL expression is expected`,
 	}; !cmp.Equal(problems, want) {
 		t.Error(cmp.Diff(want, problems))
