@@ -1,6 +1,7 @@
 // Package config is whodunit's configuration: one strict, typed YAML file, defaults that need none, and the difference
 // between two of them for a reload. The doc comments of the fields below are the reference: docs/reference/config.md and
-// docs/reference/whodunit.yaml are generated from them and the field tags by this package's test (go test -update).
+// docs/reference/whodunit.yaml are generated from them and the field tags by this package's test (go test -update). Those of alerts and
+// actions are in alerts.go.
 //
 // Tags: yaml (the name in the file), oneof (allowed words), min and max (of a number, duration or size), unit, example
 // (shown commented out where there is no default), reload:"live" (a reload takes it over; everything else needs a restart),
@@ -40,6 +41,9 @@ type Config struct {
 
 	// Whom to tell about findings.
 	Alerts Alerts `yaml:"alerts"`
+
+	// What to do about findings in Kubernetes itself. Nothing, unless it is said here.
+	Actions Actions `yaml:"actions"`
 
 	// The process's own log, on standard error.
 	Log Log `yaml:"log"`
@@ -169,44 +173,14 @@ type Rules struct {
 	// Of the Falco rules that an event satisfies, report all, or the first as Falco does.
 	FalcoMatching string `yaml:"falco_matching" oneof:"all first"`
 
+	// How alerts of Parseable's files behave that repeat: strict as in Parseable, message by message; default: one alert while it lasts.
+	ParseableCompat string `yaml:"parseable_compat" oneof:"default strict"`
+
 	// How much later than a newer event an event may come and still count in rules about several events. Their findings come as much later.
 	Lateness Duration `yaml:"lateness" min:"1s" max:"1h"`
 
 	// Sigma rules that ask for create on exec, attach and portforward mean get as well, which kubectl sends since 1.30.
 	WebsocketVerbs bool `yaml:"websocket_verbs" reload:"live"`
-}
-
-// Alerts says whom to tell.
-type Alerts struct {
-	// Write each alert to the log.
-	Log bool `yaml:"log" reload:"live"`
-
-	// Write only findings of at least this severity to the log. The others are found by searching: there are many of them on a healthy cluster.
-	LogMinSeverity string `yaml:"log_min_severity" oneof:"info low medium high critical" reload:"live"`
-
-	// Send alerts by HTTP POST.
-	Webhooks []AlertWebhook `yaml:"webhooks" reload:"live"`
-}
-
-// AlertWebhook is one receiver of alerts.
-type AlertWebhook struct {
-	// Where to POST. It is treated as a secret: only scheme and host are ever shown.
-	URL string `yaml:"url" secret:"url" example:"https://hooks.example.com/services/T000/B000"`
-
-	// A file with a bearer token, read again when it changes. ${NAME} is replaced by the environment variable.
-	TokenFile string `yaml:"token_file" example:"${CREDENTIALS_DIRECTORY}/alert-token"`
-
-	// A file with the key for a signature over the body (HMAC-SHA256, header X-Whodunit-Signature). ${NAME} as above.
-	HMACSecretFile string `yaml:"hmac_secret_file" example:"/etc/whodunit/alert-hmac"`
-
-	// Give up one attempt after this time.
-	Timeout Duration `yaml:"timeout" min:"100ms" max:"5m" example:"10s"`
-
-	// Accept any certificate. For tests.
-	InsecureSkipVerify bool `yaml:"insecure_skip_verify" example:"false"`
-
-	// Send only findings of at least this severity.
-	MinSeverity string `yaml:"min_severity" oneof:"info low medium high critical" example:"medium"`
 }
 
 // Log is the process's own log.
@@ -234,18 +208,16 @@ func defaults(getenv func(string) string) Config {
 		Journal: Journal{
 			SegmentSize: 32 << 20, SealAfter: Duration(time.Minute), MinFree: 256 << 20, DedupEvents: 300_000,
 		},
-		Rules:  Rules{DefaultPack: true, FalcoCompat: "corrected", FalcoMatching: "all", Lateness: Duration(time.Minute), WebsocketVerbs: true},
-		Alerts: Alerts{Log: true, LogMinSeverity: "medium"},
+		Rules:  Rules{DefaultPack: true, FalcoCompat: "corrected", FalcoMatching: "all", ParseableCompat: "default", Lateness: Duration(time.Minute), WebsocketVerbs: true},
+		Alerts: Alerts{Log: true, LogMinSeverity: "medium", MinSeverity: "medium", ResolveAfter: Duration(5 * time.Minute), MaxAge: Duration(24 * time.Hour),
+			AlertmanagerHTTP: defaultHTTP()},
+		Actions: Actions{Namespace: "whodunit"},
 		Log:    Log{Level: "info", Format: "text"},
 	}
 }
 
 // Elements of lists have defaults of their own, which the decoder starts from.
 func (File) defaults() File { return File{Cluster: "default", Start: "beginning"} }
-
-func (AlertWebhook) defaults() AlertWebhook {
-	return AlertWebhook{Timeout: Duration(10 * time.Second), MinSeverity: "info"}
-}
 
 func dataDir(getenv func(string) string) string {
 	if d := getenv("WHODUNIT_DATA"); d != "" {

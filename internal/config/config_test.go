@@ -29,7 +29,7 @@ func TestErrors(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
 		{"unknown field", "journal:\n  retenton: {age: 7d}\n", "w.yaml:2:3: journal.retenton: unknown field; did you mean retention?"},
 		{"dash for underscore", "data-dir: /x\n", "w.yaml:1:1: data-dir: unknown field; did you mean data_dir?"},
-		{"far from any", "rules:\n  zzzzzz: 1\n", "w.yaml:2:3: rules.zzzzzz: unknown field; known here: default_pack, falco_compat, falco_matching, lateness, paths, websocket_verbs"},
+		{"far from any", "rules:\n  zzzzzz: 1\n", "w.yaml:2:3: rules.zzzzzz: unknown field; known here: default_pack, falco_compat, falco_matching, lateness, parseable_compat, paths, websocket_verbs"},
 		{"wrong type", "server: 8443\n", `w.yaml:1:9: server: a group of fields is wanted, not the number "8443"`},
 		{"number for text", "webhook: {cluster: 12}\n", `w.yaml:1:20: webhook.cluster: text is wanted, not the number "12": put it in quotes`},
 		{"yes for true", "stdin: yes\n", `w.yaml:1:8: stdin: true or false is wanted, not the text "yes"`},
@@ -50,6 +50,23 @@ func TestErrors(t *testing.T) {
 		{"files without cert", "server:\n  tls:\n    mode: files\n    key_file: k\n", "w.yaml:3:5: server.tls.cert_file: wanted with mode files"},
 		{"cluster", "webhook: {cluster: 'a/b'}\n", `w.yaml:1:20: webhook.cluster: "a/b" is no cluster name: letters, digits and - . _ are wanted`},
 		{"environment", "alerts:\n  webhooks:\n  - url: https://h/x\n    token_file: ${NOPE}/t\n", "w.yaml:4:17: alerts.webhooks[0].token_file: the environment variable NOPE is not set"},
+		{"both alertmanagers", "alerts: {alertmanager_url: 'http://a', alertmanager_config: /x, receivers: [{kind: stdout}]}\n",
+			"w.yaml:1:28: alerts.alertmanager_url: not used together with alertmanager_config: routing is the other Alertmanager's then\n" +
+				"w.yaml:1:76: alerts.receivers: not used together with alertmanager_url: receivers are the other Alertmanager's then"},
+		{"alertmanager's address", "alerts:\n  alertmanager_url: [http://a, b:9093]\n", "w.yaml:2:32: alerts.alertmanager_url[1]: a URL that begins with https:// or http:// is wanted"},
+		{"external url", "alerts: {external_url: whodunit}\n", "w.yaml:1:24: alerts.external_url: a URL that begins with https:// or http:// is wanted"},
+		{"receiver", "alerts: {receivers: [{url: 'ftp://a'}, {kind: file}, {kind: stdout, name: ''}]}\n",
+			"w.yaml:1:28: alerts.receivers[0].url: a URL that begins with https:// or http:// is wanted\n" +
+				"w.yaml:1:40: alerts.receivers[1].path: a file name is wanted\nw.yaml:1:75: alerts.receivers[2].name: the name of a receiver is wanted"},
+		{"index", "alerts: {elasticsearch: [{url: 'http://a', index_prefix: 'A*'}]}\n",
+			`w.yaml:1:58: alerts.elasticsearch[0].index_prefix: "A*" is no beginning of an index name: lower case letters, digits and - _ . are wanted`},
+		{"actions without a cluster", "actions: {enabled: true}\n", "w.yaml:1:10: actions.clusters: at least one cluster is wanted: {name: default} is the one that whodunit runs in"},
+		{"action", "actions: {list: [{name: a, kind: label}, {name: a, kind: webhook}, {name: B, kind: annotate, set: [x]}, {name: c, kind: reboot}]}\n",
+			"w.yaml:1:121: actions.list[3].kind: \"reboot\" is not allowed: one of label, annotate, delete_pod, evict, scale_to_zero, cordon, delete_binding, revert_binding, revoke_token, quarantine, event, webhook is wanted\n" +
+				"w.yaml:1:18: actions.list[0].set: at least one name=value is wanted\n" +
+				"w.yaml:1:49: actions.list[1].name: \"a\" is given a second time\nw.yaml:1:42: actions.list[1].url: a URL that begins with https:// or http:// is wanted\n" +
+				"w.yaml:1:75: actions.list[2].name: \"B\" is no name: lower case letters, digits and dashes are wanted, at most 63\n" +
+				"w.yaml:1:100: actions.list[2].set[0]: \"x\": name=value is wanted"},
 		{"syntax", "server: [\n", "w.yaml:1:1: did not find expected node content"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -93,7 +110,7 @@ rules: {paths: ["${DIR}"]}
 	want.Webhook.MaxBody, want.Webhook.Cluster, want.Webhook.Listen = 10e6, "prod", ":9443"
 	want.Files = []File{{Paths: []string{"/var/log/audit*.log"}, Cluster: "default", Start: "beginning"}}
 	want.Journal.Retention = Retention{Age: Duration(14 * 24 * time.Hour), Size: 3 << 29}
-	want.Alerts.Webhooks = []AlertWebhook{{URL: "https://user:pw@hooks.example.com/T0/secret", TokenFile: "/run/t", Timeout: Duration(10 * time.Second), MinSeverity: "high"}}
+	want.Alerts.Webhooks = []AlertWebhook{{URL: "https://user:pw@hooks.example.com/T0/secret", TokenFile: "/run/t", Timeout: Duration(10 * time.Second), MinSeverity: "high", Silenced: true}}
 	want.Rules.Paths = []string{"${DIR}"} // not a secret's file: as it stands
 	if diff := cmp.Diff(want, got, cmp.Transformer("fields", func(w AlertWebhook) struct{ AlertWebhook2 } { return struct{ AlertWebhook2 }{AlertWebhook2(w)} })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -101,6 +101,11 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	case *Size:
 		parsed(d, n, path, p, ParseSize)
 		return
+	case *URLs:
+		if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" {
+			*p = URLs{n.Value}
+			return
+		}
 	}
 	switch v.Kind() {
 	case reflect.Struct:
@@ -165,15 +170,32 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 	}
 	out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, el := range n.Content {
-		switch p := out.Index(i).Addr().Interface().(type) {
-		case *File:
-			*p = p.defaults()
-		case *AlertWebhook:
-			*p = p.defaults()
-		}
+		entry(out.Index(i).Addr().Interface())
 		d.value(el, out.Index(i), fmt.Sprintf("%s[%d]", path, i))
 	}
 	v.Set(out)
+}
+
+// entry sets the defaults of an entry of a list, which is what to points to.
+func entry(to any) {
+	switch p := to.(type) {
+	case *File:
+		*p = p.defaults()
+	case *AlertReceiver:
+		*p = p.defaults()
+	case *AlertWebhook:
+		*p = p.defaults()
+	case *Falcosidekick:
+		*p = p.defaults()
+	case *AlertIndex:
+		*p = p.defaults()
+	case *AlertFile:
+		*p = p.defaults()
+	case *ActionCluster:
+		*p = p.defaults()
+	case *Action:
+		*p = p.defaults()
+	}
 }
 
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {

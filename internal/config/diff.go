@@ -42,9 +42,6 @@ func (c Config) String() string {
 	return b.String()
 }
 
-// String is the webhook's scheme and host: the rest of its URL is a secret.
-func (w AlertWebhook) String() string { return hideURL(w.URL) }
-
 func write(b *strings.Builder, v reflect.Value, indent string) {
 	for i := range v.NumField() {
 		f, fv := v.Type().Field(i), v.Field(i)
@@ -67,15 +64,21 @@ func write(b *strings.Builder, v reflect.Value, indent string) {
 }
 
 func show(f reflect.StructField, v reflect.Value) string {
-	if f.Tag.Get("secret") == "url" {
-		return quote(hideURL(v.String()))
-	}
+	secret := f.Tag.Get("secret") == "url"
 	switch x := v.Interface().(type) {
 	case string:
+		if secret && x != "" {
+			x = hideURL(x)
+		}
 		return quote(x)
+	case URLs:
+		return show(f, reflect.ValueOf([]string(x)))
 	case []string:
 		q := make([]string, len(x))
 		for i, s := range x {
+			if secret {
+				s = hideURL(s)
+			}
 			q[i] = quote(s)
 		}
 		return "[" + strings.Join(q, ", ") + "]"

@@ -69,7 +69,7 @@ func expand(c *Config, getenv func(string) string, report func(path, message str
 
 func isSecretFile(f reflect.StructField) bool {
 	name := f.Tag.Get("yaml")
-	return name == "token_file" || strings.HasSuffix(name, "_secret_file")
+	return name == "token_file" || name == "password_file" || strings.HasSuffix(name, "_secret_file")
 }
 
 // ReadSecret reads a secret from its file, without the white space around it. An empty file is an error. The error never

@@ -21,12 +21,8 @@ var update = flag.Bool("update", false, "write docs/reference/config.md and whod
 // comments reads the doc comments of the fields of this package's structs, by "Type.Field".
 func comments(t *testing.T) map[string]string {
 	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := map[string]string{}
-	ast.Inspect(f, func(n ast.Node) bool {
+	look := func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
 			return true
@@ -41,7 +37,14 @@ func comments(t *testing.T) map[string]string {
 			}
 		}
 		return true
-	})
+	}
+	for _, name := range []string{"config.go", "alerts.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, look)
+	}
 	return out
 }
 
@@ -49,11 +52,9 @@ func elem(v reflect.Value) (reflect.Value, bool) {
 	if v.Kind() != reflect.Slice || v.Type().Elem().Kind() != reflect.Struct {
 		return reflect.Value{}, false
 	}
-	switch v.Type().Elem() {
-	case reflect.TypeFor[File]():
-		return reflect.ValueOf(File{}.defaults()), true
-	}
-	return reflect.ValueOf(AlertWebhook{}.defaults()), true
+	el := reflect.New(v.Type().Elem())
+	entry(el.Interface())
+	return el.Elem(), true
 }
 
 func typeName(f reflect.StructField) string {
@@ -64,6 +65,8 @@ func typeName(f reflect.StructField) string {
 		return "size"
 	case reflect.TypeFor[[]string]():
 		return "list of texts"
+	case reflect.TypeFor[URLs]():
+		return "text, or a list of texts"
 	}
 	if f.Type.Kind() == reflect.String {
 		return "text"
@@ -115,14 +118,14 @@ func (d *docs) section(v reflect.Value, path string, live bool) {
 
 const head = `# Configuration reference
 
-Generated from the doc comments in internal/config/config.go by ` + "`go test ./internal/config -update`" + `; do not edit.
+Generated from the doc comments in internal/config by ` + "`go test ./internal/config -update`" + `; do not edit.
 
 No file is needed: the defaults below are a working configuration. A file is read strictly: an unknown field, a value of
 another type or out of range is an error with its file, line and column, and all errors are shown at once. Anchors and
 aliases are not supported. [whodunit.yaml](whodunit.yaml) is a complete file with every default.
 
 A **duration** is written as ` + "`90s`, `1h30m`, `7d` or `2w`" + `; a **size** as ` + "`512MB` (powers of 1000) or `1GiB`" + ` (powers
-of 1024). Environment variables are replaced (` + "`${NAME}`" + `) in the names of secret files alone (` + "`token_file`, `hmac_secret_file`" + `);
+of 1024). Environment variables are replaced (` + "`${NAME}`" + `) in the names of secret files alone (` + "`token_file`, `password_file`, `hmac_secret_file`" + `);
 secrets themselves are never written in this file. A field that does not say "needs a restart" is taken over by a reload.
 
 `
@@ -215,11 +218,13 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	// With every field switched on, it must still load but for the two certificate modes, which exclude the files.
 	on := regexp.MustCompile(`(?m)^( *)#([^#\n]*)$`).ReplaceAllString(string(data), "$1$2")
 	on = strings.ReplaceAll(on, "mode: generated", "mode: files")
+	on = regexp.MustCompile(`(?m)^ *alertmanager_url:.*$`).ReplaceAllString(on, "") // not together with alertmanager_config
 	c, err := Parse(path, []byte(on), func(string) string { return "/run/credentials" })
 	if err != nil {
 		t.Fatalf("with every line switched on: %v\n%s", err, on)
 	}
-	if len(c.Files) != 1 || len(c.Alerts.Webhooks) != 1 || c.Alerts.Webhooks[0].TokenFile != "/run/credentials/alert-token" {
+	if len(c.Files) != 1 || len(c.Alerts.Webhooks) != 1 || c.Alerts.Webhooks[0].TokenFile != "/run/credentials/alert-token" ||
+		len(c.Alerts.Receivers) != 1 || len(c.Alerts.Elasticsearch) != 1 || len(c.Actions.Clusters) != 1 || len(c.Actions.List) != 1 {
 		t.Errorf("with every line switched on: %+v", c)
 	}
 }

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/url"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -62,12 +61,8 @@ func checkLists(c Config, report func(path, message string)) {
 			report(fmt.Sprintf("rules.paths[%d]", i), "a file or directory is wanted")
 		}
 	}
-	for i, w := range c.Alerts.Webhooks {
-		u, err := url.Parse(w.URL)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			report(fmt.Sprintf("alerts.webhooks[%d].url", i), "a URL that begins with https:// or http:// is wanted")
-		}
-	}
+	checkAlerts(c.Alerts, report)
+	checkActions(c.Actions, report)
 }
 
 func checkTLS(section, listen string, t TLS, report func(path, message string)) {
@@ -136,6 +131,10 @@ func checkForm(f reflect.StructField, v reflect.Value) string {
 		_, port, err := net.SplitHostPort(v.String())
 		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n > 65535 {
 			return fmt.Sprintf("%.60q is no address: host:port is wanted, such as 127.0.0.1:8443", v.String())
+		}
+	case "url":
+		if s := v.String(); s != "" && !isURL(s) {
+			return wantURL
 		}
 	case "cluster":
 		// The name stands in URLs, file names and metrics.
