@@ -1,4 +1,4 @@
-// Package api is whodunit's HTTP API: searches over events and findings, live tail, rules, status, logins and tokens, health
+// Package api is whodunit's HTTP API: searches over events and findings, live tail, rules, alerts, status, logins and tokens, health
 // and metrics. openapi.yaml specifies it, and a test holds the two together.
 //
 // Whoever asks is authenticated on every route but health, login, the API's own description and the page's static files. Each
@@ -65,6 +65,7 @@ type Options struct {
 	Language         Language
 	Auth             *auth.Auth
 	Rules            func(ctx context.Context) ([]Rule, error) // nil: no rules
+	Alerts           Alerts
 	Version          string
 	Status           func(ctx context.Context) (any, error) // what the journal and the sources say of themselves, fit for JSON
 	Ready            []Check
@@ -117,6 +118,9 @@ func New(o Options) (*API, error) {
 	a.routes = a.table()
 	for _, rt := range a.routes {
 		a.mux.Handle(rt.method+" "+rt.path, a.handle(rt))
+	}
+	for pattern, rt := range a.alertmanager() {
+		a.mux.Handle(pattern, a.handle(rt))
 	}
 	a.mux.Handle("/api/", a.handle(route{name: "unknown", public: true, anyParams: true, do: a.unknown}))
 	page := route{name: "unknown", public: true, anyParams: true, do: a.unknown}

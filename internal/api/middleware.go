@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func (a *API) handle(rt route) http.Handler {
 			_ = rc.SetReadDeadline(time.Time{}) // all is read; at the server's ReadTimeout the request would be cancelled
 		}
 		_ = rc.SetWriteDeadline(time.Now().Add(a.o.QueryTimeout + a.o.WriteTimeout))
-		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(rt.maxBody, 64<<10))
 		if err := a.serve(c, rt); err != nil {
 			a.fail(c, err)
 		}

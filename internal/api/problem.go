@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -46,12 +47,14 @@ func asProblem(err error) *problem {
 	case errors.Is(err, auth.ErrUnauthenticated):
 		return &problem{status: http.StatusUnauthorized, detail: "the request carries no valid credentials",
 			hint: "log in at /api/v1/login, or send the header Authorization: Bearer TOKEN"}
+	case errors.Is(err, ErrUnknownRule):
+		return &problem{status: http.StatusNotFound, detail: err.Error(), hint: "GET /api/v1/rules lists them"}
 	case errors.Is(err, auth.ErrNotFound):
 		return &problem{status: http.StatusNotFound, detail: err.Error(), hint: "list what there is with GET"}
 	case errors.Is(err, auth.ErrInvalid):
 		return bad(err.Error(), "correct the request")
 	case errors.As(err, &large):
-		return &problem{status: http.StatusRequestEntityTooLarge, detail: "the request's body is too large", hint: "send less than 64 KiB"}
+		return &problem{status: http.StatusRequestEntityTooLarge, detail: "the request's body is too large", hint: fmt.Sprintf("send at most %d KiB", large.Limit>>10)}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &problem{status: http.StatusGatewayTimeout, detail: "the search took too long", hint: "narrow the time range, or stream with Accept: " + wire.NDJSON}
 	case errors.Is(err, context.Canceled):

@@ -16,6 +16,7 @@ type route struct {
 	static             bool       // may be cached
 	anyParams          bool
 	params             []string // query parameters; any other is an error
+	maxBody            int64    // of the request; 0: 64 KiB
 	do                 func(c *call) error
 }
 
@@ -45,6 +46,9 @@ func (a *API) table() []route {
 	return append(out, []route{
 		{method: "GET", path: v1 + "rules", name: "rules", scope: auth.ScopeRead, do: a.rules},
 		{method: "GET", path: v1 + "rules/{id}", name: "rules.get", scope: auth.ScopeRead, do: a.rule},
+		{method: "GET", path: v1 + "alerts", name: "alerts", scope: auth.ScopeRead, do: a.alerts},
+		{method: "POST", path: v1 + "alerts/test", name: "alerts.test", scope: auth.ScopeOperate, do: a.testAlert},
+		{method: "GET", path: v1 + "receivers", name: "receivers", scope: auth.ScopeRead, do: a.receivers},
 		{method: "GET", path: v1 + "status", name: "status", scope: auth.ScopeRead, do: a.status},
 		{method: "POST", path: v1 + "login", name: "login", public: true, do: a.login},
 		{method: "POST", path: v1 + "logout", name: "logout", public: true, do: a.logout},

@@ -25,18 +25,21 @@ type Scope string
 
 // The scopes. Admin includes the others.
 const (
-	ScopeAdmin  Scope = "admin"  // manage tokens and users
-	ScopeRead   Scope = "read"   // search events, findings, rules, status and metrics
-	ScopeIngest Scope = "ingest" // send events in
+	ScopeAdmin   Scope = "admin"   // manage tokens and users
+	ScopeOperate Scope = "operate" // silence alerts, post alerts and send test alerts
+	ScopeRead    Scope = "read"    // search events, findings, alerts, rules, status and metrics
+	ScopeIngest  Scope = "ingest"  // send events in
 )
 
 // Known reports whether s is one of the scopes.
-func (s Scope) Known() bool { return s == ScopeAdmin || s == ScopeRead || s == ScopeIngest }
+func (s Scope) Known() bool {
+	return s == ScopeAdmin || s == ScopeOperate || s == ScopeRead || s == ScopeIngest
+}
 
 // Principal is who is asking.
 type Principal struct {
 	Name   string  `json:"name"` // a user's name, or token:NAME
-	Kind   string  `json:"kind"` // session or token
+	Kind   string  `json:"kind"` // session, basic or token
 	Scopes []Scope `json:"scopes"`
 }
 
@@ -184,11 +187,11 @@ func validName(s string) error {
 
 func validScopes(scopes []Scope) error {
 	if len(scopes) == 0 {
-		return fmt.Errorf("%w: at least one scope of admin, read and ingest is wanted", ErrInvalid)
+		return fmt.Errorf("%w: at least one scope of admin, operate, read and ingest is wanted", ErrInvalid)
 	}
 	for _, s := range scopes {
 		if !s.Known() {
-			return fmt.Errorf("%w: scope %.40q is none of admin, read and ingest", ErrInvalid, string(s))
+			return fmt.Errorf("%w: scope %.40q is none of admin, operate, read and ingest", ErrInvalid, string(s))
 		}
 	}
 	return nil

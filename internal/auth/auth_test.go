@@ -332,3 +332,47 @@ func FuzzParseHash(f *testing.F) {
 		}
 	})
 }
+
+func TestBasicAuthentication(t *testing.T) {
+	c := newClock()
+	a := open(t, t.TempDir(), c)
+	if err := a.SetPassword("alice", right, []Scope{ScopeRead, ScopeOperate}); err != nil {
+		t.Fatal(err)
+	}
+	_, token, err := a.CreateToken("amtool", []Scope{ScopeOperate}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, user, password string
+		header               []string
+		who                  string
+		want                 error
+	}{
+		{"password", "alice", right, nil, "alice", nil},
+		{"token", "anything", token, nil, "token:amtool", nil},
+		{"wrong password", "alice", "wrong", nil, "", ErrUnauthenticated},
+		{"unknown user", "bob", right, nil, "", ErrUnauthenticated},
+		{"token as user", token, "", nil, "", ErrUnauthenticated},
+		{"wrong token", "", token + "x", nil, "", ErrUnauthenticated},
+		{"sent by a browser for another page", "alice", right, []string{"Sec-Fetch-Site", "cross-site"}, "", ErrCrossOrigin},
+	} {
+		r := request("POST", "192.0.2.9:5", append(tc.header, "Authorization", basic(tc.user, tc.password))...)
+		if who, err := a.Authenticate(r); !errors.Is(err, tc.want) || tc.want == nil && err != nil || who.Name != tc.who {
+			t.Errorf("%s: %+v, %v", tc.name, who, err)
+		}
+	}
+	if _, err := a.Authorize(request("POST", "x:1", "Authorization", basic("alice", right)), ScopeOperate); err != nil {
+		t.Errorf("operate: %v", err)
+	}
+	var limited *RateLimitedError
+	for range 11 {
+		_, err = a.Authenticate(request("GET", "192.0.2.10:5", "Authorization", basic("alice", "wrong")))
+	}
+	if !errors.As(err, &limited) {
+		t.Errorf("guessing passwords is not slowed down: %v", err)
+	}
+	if _, err := a.Authenticate(request("GET", "192.0.2.10:5", "Authorization", basic("", token))); err != nil {
+		t.Errorf("a token from a limited address: %v", err)
+	}
+}

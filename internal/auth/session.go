@@ -22,8 +22,7 @@ type session struct {
 // Login checks a user's password and sets the session's cookie on w. The errors are ErrUnauthenticated,
 // *RateLimitedError, ErrCrossOrigin, or ctx's.
 func (a *Auth) Login(w http.ResponseWriter, r *http.Request, name, password string) (Principal, error) {
-	if err := a.origins.check(r); err != nil { // a foreign page must not log a person in as somebody else either
-		a.metrics.failures.WithLabelValues("cross_origin").Inc()
+	if err := a.ownPage(r); err != nil { // a foreign page must not log a person in as somebody else either
 		return Principal{}, err
 	}
 	who, err := a.verify(r.Context(), peer(r), name, password)
@@ -110,17 +109,12 @@ func (a *Auth) cookie(value string, maxAge int) *http.Cookie {
 	}
 }
 
-// Authenticate says who sent the request: the holder of the bearer token, or of the session's cookie. A request that
-// changes something and comes with a cookie must come from our own page. The errors are ErrUnauthenticated and
-// ErrCrossOrigin.
+// Authenticate says who sent the request: the holder of the bearer token, of the basic authentication's password (a user's, or a
+// token with any user name), or of the session's cookie. A request that changes something and comes with what a browser sends by itself
+// must come from our own page. The errors are ErrUnauthenticated, ErrCrossOrigin, *RateLimitedError, or the request's context's.
 func (a *Auth) Authenticate(r *http.Request) (Principal, error) {
 	if h := r.Header.Get("Authorization"); h != "" {
-		scheme, secret, _ := strings.Cut(h, " ")
-		if !strings.EqualFold(scheme, "Bearer") || secret == "" {
-			a.metrics.failures.WithLabelValues("scheme").Inc()
-			return Principal{}, ErrUnauthenticated
-		}
-		return a.CheckToken(strings.TrimSpace(secret))
+		return a.authorization(r, h)
 	}
 	c, err := r.Cookie(a.cookieName())
 	if err != nil {
@@ -133,11 +127,45 @@ func (a *Auth) Authenticate(r *http.Request) (Principal, error) {
 		a.metrics.failures.WithLabelValues("session").Inc()
 		return Principal{}, ErrUnauthenticated
 	}
-	if err := a.origins.check(r); err != nil {
-		a.metrics.failures.WithLabelValues("cross_origin").Inc()
+	if err := a.ownPage(r); err != nil {
 		return Principal{}, err
 	}
 	return s.who, nil
+}
+
+// authorization is Authenticate for the header. No answer of ours asks for basic authentication, so no browser asks a person for it;
+// it is there for programs that know nothing else, such as amtool.
+func (a *Auth) authorization(r *http.Request, h string) (Principal, error) {
+	scheme, secret, _ := strings.Cut(h, " ")
+	if strings.EqualFold(scheme, "Bearer") && secret != "" {
+		return a.CheckToken(strings.TrimSpace(secret))
+	}
+	name, password, ok := r.BasicAuth()
+	if !ok {
+		a.metrics.failures.WithLabelValues("scheme").Inc()
+		return Principal{}, ErrUnauthenticated
+	}
+	if err := a.ownPage(r); err != nil {
+		return Principal{}, err
+	}
+	if strings.HasPrefix(password, tokenPrefix) {
+		return a.CheckToken(password)
+	}
+	who, err := a.verify(r.Context(), peer(r), name, password)
+	if err != nil {
+		return Principal{}, err
+	}
+	who.Kind = "basic"
+	return who, nil
+}
+
+// ownPage refuses what another site made a browser send, and counts it.
+func (a *Auth) ownPage(r *http.Request) error {
+	err := a.origins.check(r)
+	if err != nil {
+		a.metrics.failures.WithLabelValues("cross_origin").Inc()
+	}
+	return err
 }
 
 // Authorize is Authenticate for a scope; it adds ErrForbidden.

@@ -203,7 +203,8 @@ func (c *cmdline) tokenCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Make an API token in a data folder that no server uses",
-		Long:  "Prints a new token, once. A running server makes tokens at POST /api/v1/tokens. Scopes: read, ingest, admin.",
+		Long:  "Prints a new token, once. A running server makes tokens at POST /api/v1/tokens. Scopes: read, operate (silence alerts, send test
+alerts), ingest, admin.",
 		Example: `  whodunit token --name grafana --scope read
   whodunit token --name apiserver-prod --scope ingest --expires 365d`,
 		Args: cobra.NoArgs,
@@ -235,7 +236,7 @@ func (c *cmdline) tokenCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&data, "data", "", "the data folder ($WHODUNIT_DATA)")
 	cmd.Flags().StringVar(&name, "name", "cli", "what the token is for")
-	cmd.Flags().StringSliceVar(&scopes, "scope", []string{"read"}, "what it may do: read, ingest, admin")
+	cmd.Flags().StringSliceVar(&scopes, "scope", []string{"read"}, "what it may do: read, operate, ingest, admin")
 	cmd.Flags().StringVar(&ttl, "expires", "0", "how long it is good for, such as 12h or 90d; 0: until it is deleted")
 	return cmd
 }
