@@ -203,8 +203,8 @@ func (c *cmdline) tokenCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Make an API token in a data folder that no server uses",
-		Long:  "Prints a new token, once. A running server makes tokens at POST /api/v1/tokens. Scopes: read, operate (silence alerts, send test
-alerts), ingest, admin.",
+		Long: `Prints a new token, once. A running server makes tokens at POST /api/v1/tokens. Scopes: read; operate, to silence alerts and send test
+alerts; ingest; admin, which is all of them.`,
 		Example: `  whodunit token --name grafana --scope read
   whodunit token --name apiserver-prod --scope ingest --expires 365d`,
 		Args: cobra.NoArgs,
