@@ -1,25 +1,16 @@
 package alert
 
 import (
-	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -166,154 +157,28 @@ func TestPumpCutsLargeBatches(t *testing.T) {
 	}
 }
 
-func read(t testing.TB, recs []audit.Record) []Finding {
-	p, err := New(Options{Name: "n", Reader: &reader{}, Notifier: &fake{}})
-	if err != nil {
-		t.Fatal(err)
+func TestDocuments(t *testing.T) {
+	rec := findings(t, finding.High)[0]
+	f := Read(&rec)
+	if doc := string(f.Document()); !strings.HasPrefix(doc, `{"cluster":"prod","kind":"Finding"`) || !strings.HasSuffix(doc, string(f.Doc[1:])) {
+		t.Errorf("document of a finding: %s", doc)
 	}
-	var out []Finding
-	for i := range recs {
-		f, ok := p.read(&recs[i])
-		if !ok {
-			t.Fatal("not a finding")
-		}
-		out = append(out, f)
+	start := time.Date(2026, 11, 21, 13, 0, 0, 0, time.UTC)
+	hostile := "\x00\"\\\n\x1b[31m\xff\u2028</script>"
+	g := Group{Key: "k", Receiver: "ops", Labels: map[string]string{"a": hostile}, Alerts: []Alert{
+		{Labels: map[string]string{"alertname": "x"}, StartsAt: start, EndsAt: start.Add(time.Minute), Link: "https://w/x"},
+		{Labels: map[string]string{"alertname": "y"}, Annotations: map[string]string{"summary": "s"}, StartsAt: start.In(time.FixedZone("", 3600)), EndsAt: start.Add(time.Hour)}}}
+	got, err := g.Document(start.Add(time.Minute))
+	if err != nil || !json.Valid(got) || !utf8.Valid(got) || strings.ContainsAny(string(got), "\n\x00\x1b") {
+		t.Fatalf("%q, %v", got, err)
 	}
-	return out
-}
-
-func TestLog(t *testing.T) {
-	var b bytes.Buffer
-	l := NewLog(slog.New(slog.NewTextHandler(&b, nil)))
-	if err := l.Notify(t.Context(), read(t, findings(t, finding.High, finding.Low))); err != nil {
-		t.Fatal(err)
+	want := `"status":"firing","alerts":[` +
+		`{"status":"resolved","labels":{"alertname":"x"},"annotations":{},"startsAt":"2026-11-21T13:00:00Z","endsAt":"2026-11-21T13:01:00Z","link":"https://w/x"},` +
+		`{"status":"firing","labels":{"alertname":"y"},"annotations":{"summary":"s"},"startsAt":"2026-11-21T13:00:00Z","endsAt":"2026-11-21T14:00:00Z"}]}`
+	if !strings.HasPrefix(string(got), `{"version":"1","receiver":"ops","groupKey":"k","groupLabels":{"a":"`) || !strings.HasSuffix(string(got), want) {
+		t.Errorf("document of a group: %s", got)
 	}
-	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
-	if len(lines) != 2 || strings.ContainsRune(b.String(), 0x1b) {
-		t.Fatalf("one escaped line a finding is wanted:\n%q", b.String())
-	}
-	if !strings.Contains(lines[0], "level=WARN") || !strings.Contains(lines[1], "level=INFO") || !strings.Contains(lines[0], "rule=r severity=high cluster=prod user=u audit_id=a0") {
-		t.Error(b.String())
-	}
-}
-
-type answer struct {
-	code  int
-	after string
-}
-
-func TestWebhook(t *testing.T) {
-	now := time.Date(2026, 11, 21, 13, 0, 0, 0, time.UTC)
-	var answers []answer
-	type request struct{ auth, sig, delivery, body string }
-	var got []request
-	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, _ := io.ReadAll(r.Body)
-		got = append(got, request{r.Header.Get("Authorization"), r.Header.Get(HeaderSignature), r.Header.Get(HeaderDelivery), string(b)})
-		a := answers[0]
-		answers = answers[1:]
-		if a.after != "" {
-			w.Header().Set("Retry-After", a.after)
-		}
-		if a.code == 302 {
-			w.Header().Set("Location", "https://192.0.2.1/")
-		}
-		w.WriteHeader(a.code)
-	}))
-	defer srv.Close()
-	dir := t.TempDir()
-	ca, token := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "token")
-	must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600))
-	must(t, os.WriteFile(token, []byte("first\n"), 0o600))
-	w, err := NewWebhook(WebhookConfig{URL: srv.URL + "/hook?key=hidden", TokenFile: token, Secret: "s3cret", TLS: TLSConfig{CAFile: ca}, Now: func() time.Time { return now }})
-	must(t, err)
-	defer w.Close()
-	fs := read(t, findings(t, finding.High, finding.Low))
-	for _, tt := range []struct {
-		answer
-		rejected bool
-		pause    time.Duration
-		ok       bool
-	}{
-		{answer: answer{200, ""}, ok: true}, {answer: answer{204, ""}, ok: true},
-		{answer: answer{400, ""}, rejected: true}, {answer: answer{413, ""}, rejected: true}, {answer: answer{422, ""}, rejected: true},
-		{answer: answer{302, ""}}, {answer: answer{401, ""}}, {answer: answer{404, ""}}, {answer: answer{500, ""}},
-		{answer: answer{429, "3"}, pause: 3 * time.Second}, {answer: answer{503, "Sat, 21 Nov 2026 13:00:09 GMT"}, pause: 9 * time.Second},
-		{answer: answer{503, "soon"}}, {answer: answer{429, "-1"}}, {answer: answer{429, "999999999999"}, pause: 0},
-	} {
-		answers = []answer{tt.answer}
-		err := w.Notify(t.Context(), fs)
-		var asked *retryAfter
-		var pause time.Duration
-		if errors.As(err, &asked) {
-			pause = asked.pause
-		}
-		if (err == nil) != tt.ok || errors.Is(err, ErrRejected) != tt.rejected || tt.pause > 0 && pause != tt.pause {
-			t.Errorf("answer %+v: %v, pause %v", tt.answer, err, pause)
-		}
-		if err != nil && (strings.Contains(err.Error(), "hidden") || strings.Contains(err.Error(), "s3cret")) {
-			t.Errorf("error shows a secret: %v", err)
-		}
-	}
-	r := got[0]
-	mac := hmac.New(sha256.New, []byte("s3cret"))
-	mac.Write([]byte(fmt.Sprint(now.Unix()) + "." + r.body))
-	if want := fmt.Sprintf("t=%d,v1=%s", now.Unix(), hex.EncodeToString(mac.Sum(nil))); r.sig != want || r.auth != "Bearer first" {
-		t.Errorf("signature %q, want %q; authorization %q", r.sig, want, r.auth)
-	}
-	if r.delivery == "" || r.delivery != got[1].delivery {
-		t.Error("the same findings must have the same delivery header")
-	}
-	var body struct {
-		Version  string
-		Findings []struct{ Cluster, Kind, Rule, Message string }
-	}
-	must(t, json.Unmarshal([]byte(r.body), &body))
-	if len(body.Findings) != 2 || body.Version != "1" || body.Findings[0].Cluster != "prod" || body.Findings[0].Kind != "Finding" || body.Findings[1].Message != "m1 \x1b[31m\n" {
-		t.Errorf("body %s", r.body)
-	}
-	must(t, os.WriteFile(token, []byte("second"), 0o600))
-	answers, got = []answer{{200, ""}}, nil
-	must(t, w.Notify(t.Context(), fs))
-	if got[0].auth != "Bearer second" {
-		t.Error("a rotated token is not used")
-	}
-}
-
-func TestWebhookSingleAndDown(t *testing.T) {
-	var bodies []string
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, _ := io.ReadAll(r.Body)
-		bodies = append(bodies, string(b))
-	}))
-	w, err := NewWebhook(WebhookConfig{URL: srv.URL, Single: true})
-	must(t, err)
-	defer w.Close()
-	fs := read(t, findings(t, finding.High, finding.Low))
-	must(t, w.Notify(t.Context(), fs))
-	if len(bodies) != 2 || !strings.HasPrefix(bodies[0], `{"cluster":"prod","kind":"Finding"`) {
-		t.Errorf("bodies %q", bodies)
-	}
-	srv.Close()
-	if err := w.Notify(t.Context(), fs); err == nil || errors.Is(err, ErrRejected) {
-		t.Errorf("a receiver that is down: %v", err)
-	}
-}
-
-func TestWebhookConfig(t *testing.T) {
-	for _, c := range []WebhookConfig{
-		{}, {URL: "ftp://x/"}, {URL: "https://"}, {URL: "http://x/\x7f"}, {URL: "https://x", TLS: TLSConfig{CertFile: "x"}},
-		{URL: "https://x", TLS: TLSConfig{CAFile: "/does/not/exist"}}, {URL: "https://x", TLS: TLSConfig{CertFile: "x", KeyFile: "y"}},
-	} {
-		if _, err := NewWebhook(c); err == nil {
-			t.Errorf("%+v is taken", c)
-		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
+	if got, err = g.Document(start.Add(time.Hour)); err != nil || strings.Contains(string(got), "firing") {
+		t.Errorf("all alerts are over: %s, %v", got, err)
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"sync"
 
 	"whodunit/internal/alert"
+	"whodunit/internal/alert/logger"
+	"whodunit/internal/alert/post"
+	"whodunit/internal/alert/webhook"
 	"whodunit/internal/config"
 	"whodunit/internal/finding"
 )
@@ -30,15 +33,15 @@ type notifying struct {
 func (a *App) receivers(c config.Alerts) []receiver {
 	var out []receiver
 	if c.Log {
-		out = append(out, receiver{name: "log", floor: finding.Severity(c.LogMinSeverity), make: func() (alert.Notifier, error) { return alert.NewLog(a.o.Log), nil }})
+		out = append(out, receiver{name: "log", floor: finding.Severity(c.LogMinSeverity), make: func() (alert.Notifier, error) { return logger.New(a.o.Log), nil }})
 	}
 	for _, w := range c.Webhooks {
 		sum := sha256.Sum256([]byte(w.URL))
 		out = append(out, receiver{
 			name: "webhook-" + hex.EncodeToString(sum[:4]), floor: finding.Severity(w.MinSeverity),
 			make: func() (alert.Notifier, error) {
-				return alert.NewWebhook(alert.WebhookConfig{URL: w.URL, TokenFile: w.TokenFile, SecretFile: w.HMACSecretFile,
-					Timeout: w.Timeout.Std(), TLS: alert.TLSConfig{InsecureSkipVerify: w.InsecureSkipVerify}})
+				return webhook.NewFindings(webhook.Config{SecretFile: w.HMACSecretFile,
+					Post: post.Config{URL: w.URL, TokenFile: w.TokenFile, Timeout: w.Timeout.Std(), InsecureSkipVerify: w.InsecureSkipVerify}})
 			},
 		})
 	}

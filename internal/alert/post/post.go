@@ -31,7 +31,8 @@ type Config struct {
 	URL                string            // http or https; it may hold a secret, so errors show its host alone
 	Timeout            time.Duration     // of one request, connecting included; 0: 10 s
 	Headers            map[string]string // added to each request; their values are secrets
-	TokenFile, Token   string            // bearer token; the file wins
+	TokenFile, Token   string            // the file wins
+	Scheme             string            // that the token is sent under; "": Bearer
 	Username           string            // basic authentication
 	PasswordFile       string
 	Password           string // used where PasswordFile is ""
@@ -44,9 +45,9 @@ type Config struct {
 
 // Client sends requests to one server. It is safe for concurrent use.
 type Client struct {
-	c      Config
-	url    *url.URL
-	client *http.Client
+	c         Config
+	url       *url.URL
+	transport *http.Transport
 }
 
 // New checks the configuration. Close frees its connections.
@@ -65,13 +66,21 @@ func New(c Config) (*Client, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Client{c: c, url: u, client: &http.Client{
-		Timeout: c.Timeout,
-		// A redirect would hand token and findings to whomever the answer names.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: t, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 2,
-			TLSHandshakeTimeout: c.Timeout, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10},
-	}}, nil
+	if c.Scheme == "" {
+		c.Scheme = "Bearer"
+	}
+	// A bare transport follows no redirect, which would hand token and findings to whomever the answer names, and puts no URL into errors.
+	return &Client{c: c, url: u, transport: &http.Transport{Proxy: proxy, TLSClientConfig: t, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 2,
+		TLSHandshakeTimeout: c.Timeout, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10}}, nil
+}
+
+// proxy is the environment's. Its own error would show the address, which may hold a password.
+func proxy(r *http.Request) (*url.URL, error) {
+	u, err := http.ProxyFromEnvironment(r)
+	if err != nil {
+		return nil, errors.New("the environment's proxy: a URL is expected")
+	}
+	return u, nil
 }
 
 func (c *Config) tls() (*tls.Config, error) {
@@ -107,7 +116,7 @@ func (c *Config) tls() (*tls.Config, error) {
 func (c *Client) Host() string { return c.url.Host }
 
 // Close frees idle connections.
-func (c *Client) Close() { c.client.CloseIdleConnections() }
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // Request is one request. Path, if any, is joined to the URL's own.
 type Request struct {
@@ -122,11 +131,13 @@ type Request struct {
 // where the content is refused for good (400, 413, 422), otherwise one to try again, not before alert.Pause where the answer says
 // so. No error shows the URL, a header or the answer's body.
 func (c *Client) Do(ctx context.Context, r Request) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.c.Timeout)
+	defer cancel()
 	req, err := c.request(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.client.Do(req)
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return nil, c.failed(err)
 	}
@@ -142,10 +153,6 @@ func (c *Client) Do(ctx context.Context, r Request) ([]byte, error) {
 }
 
 func (c *Client) failed(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		err = u.Err
-	}
 	return fmt.Errorf("cannot post to %s: %w", c.url.Host, err)
 }
 
@@ -174,16 +181,19 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, error) 
 	}
 	token, err := Secret(c.c.Token, c.c.TokenFile)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read bearer token: %w", err)
+		return nil, fmt.Errorf("cannot read token: %w", err)
 	}
 	password, err := Secret(c.c.Password, c.c.PasswordFile)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("cannot read password: %w", err)
 	case token != "":
-		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Authorization", c.c.Scheme+" "+token)
 	case c.c.Username != "":
 		req.SetBasicAuth(c.c.Username, password)
+	case u.User != nil && req.Header.Get("Authorization") == "":
+		password, _ := u.User.Password()
+		req.SetBasicAuth(u.User.Username(), password)
 	}
 	return req, nil
 }

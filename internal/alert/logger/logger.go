@@ -1,9 +1,11 @@
-package alert
+// Package logger writes findings to the program's log.
+package logger
 
 import (
 	"context"
 	"log/slog"
 
+	"whodunit/internal/alert"
 	"whodunit/internal/finding"
 )
 
@@ -11,11 +13,11 @@ import (
 // what is hostile in the message, as slog's text and JSON handlers do.
 type Log struct{ logger *slog.Logger }
 
-// NewLog makes a notifier that writes to logger.
-func NewLog(logger *slog.Logger) *Log { return &Log{logger.With("component", "finding")} }
+// New makes a notifier that writes to logger.
+func New(logger *slog.Logger) *Log { return &Log{logger.With("component", "finding")} }
 
-// Notify implements Notifier. It never fails.
-func (l *Log) Notify(ctx context.Context, findings []Finding) error {
+// Notify implements alert.Notifier. It never fails.
+func (l *Log) Notify(ctx context.Context, findings []alert.Finding) error {
 	for i := range findings {
 		f := &findings[i]
 		level := slog.LevelInfo

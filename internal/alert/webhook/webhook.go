@@ -1,0 +1,141 @@
+// Package webhook POSTs findings, or groups of alerts, as JSON, signed where a secret is shared.
+package webhook
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"whodunit/internal/alert"
+	"whodunit/internal/alert/post"
+)
+
+// Headers of a request besides the usual ones.
+const (
+	// HeaderSignature is `t=<seconds since 1970>,v1=<hex>`, where hex is HMAC-SHA-256 with the shared secret over the
+	// seconds as written, a dot, and the body. A receiver refuses times that are far from its own, against replays.
+	HeaderSignature = "X-Whodunit-Signature"
+	// HeaderDelivery is the same when the same is sent again: a hash over the findings' ids, or over the body with a group of alerts.
+	HeaderDelivery = "X-Whodunit-Delivery"
+)
+
+// Config says where and how to POST. What is wanted of Post is its URL.
+type Config struct {
+	Post       post.Config
+	SecretFile string // shared secret for HeaderSignature; read again for each request
+	Secret     string // used where SecretFile is ""
+	Single     bool   // one finding a request, the document itself as the body
+}
+
+// sender is what both kinds have in common.
+type sender struct {
+	c      Config
+	client *post.Client
+}
+
+func newSender(c Config) (sender, error) {
+	client, err := post.New(c.Post)
+	if err != nil {
+		return sender{}, fmt.Errorf("cannot make webhook: %w", err)
+	}
+	if c.Post.Now == nil {
+		c.Post.Now = time.Now
+	}
+	return sender{c, client}, nil
+}
+
+// Close frees idle connections.
+func (s *sender) Close() { s.client.Close() }
+
+func (s *sender) send(ctx context.Context, body []byte, delivery []byte) error {
+	h := http.Header{HeaderDelivery: {hex.EncodeToString(delivery[:16])}}
+	key, err := post.Secret(s.c.Secret, s.c.SecretFile)
+	if err != nil {
+		return fmt.Errorf("cannot read webhook secret: %w", err)
+	}
+	if key != "" {
+		h.Set(HeaderSignature, sign(key, s.c.Post.Now(), body))
+	}
+	_, err = s.client.Do(ctx, post.Request{Header: h, Body: body})
+	return err
+}
+
+func sign(key string, now time.Time, body []byte) string {
+	t := strconv.FormatInt(now.Unix(), 10)
+	m := hmac.New(sha256.New, []byte(key))
+	m.Write([]byte(t + "."))
+	m.Write(body)
+	return "t=" + t + ",v1=" + hex.EncodeToString(m.Sum(nil))
+}
+
+// Findings POSTs findings: {"version":"1","findings":[…]}, each an alert.Finding.Document. It implements alert.Notifier.
+type Findings struct{ sender }
+
+// NewFindings checks the configuration. Close frees the connections.
+func NewFindings(c Config) (*Findings, error) {
+	s, err := newSender(c)
+	if err != nil {
+		return nil, err
+	}
+	return &Findings{s}, nil
+}
+
+// Notify implements alert.Notifier.
+func (w *Findings) Notify(ctx context.Context, findings []alert.Finding) error {
+	if !w.c.Single {
+		docs := make([]json.RawMessage, len(findings))
+		for i := range findings {
+			docs[i] = findings[i].Document()
+		}
+		body, err := json.Marshal(struct {
+			Version  string            `json:"version"`
+			Findings []json.RawMessage `json:"findings"`
+		}{"1", docs})
+		if err != nil {
+			return fmt.Errorf("%w: %w", alert.ErrRejected, err)
+		}
+		return w.send(ctx, body, delivery(findings))
+	}
+	for i := range findings {
+		if err := w.send(ctx, findings[i].Document(), delivery(findings[i:i+1])); err != nil {
+			return err // those before it are sent again; their delivery header says so
+		}
+	}
+	return nil
+}
+
+func delivery(findings []alert.Finding) []byte {
+	h := sha256.New()
+	for i := range findings {
+		fmt.Fprintf(h, "%s\x00", findings[i].ID)
+	}
+	return h.Sum(nil)
+}
+
+// Groups POSTs groups of alerts, each an alert.Group.Document. It implements alert.Receiver.
+type Groups struct{ sender }
+
+// NewGroups checks the configuration. Single says nothing here.
+func NewGroups(c Config) (*Groups, error) {
+	s, err := newSender(c)
+	if err != nil {
+		return nil, err
+	}
+	return &Groups{s}, nil
+}
+
+// Notify implements alert.Receiver.
+func (w *Groups) Notify(ctx context.Context, g alert.Group) error {
+	body, err := g.Document(w.c.Post.Now())
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(body)
+	return w.send(ctx, body, sum[:])
+}
