@@ -30,6 +30,8 @@ type Options struct {
 	// Repeated reports whether the rule has had the event's request before, and remembers it. Asked in the order of event time. nil: never.
 	Repeated func(r *rule.Rule, ev *audit.Event) bool
 	Metrics  *Metrics
+	// Resolved asks for findings that say that a streak is over, of rules whose correlation has Resolves.
+	Resolved bool
 }
 
 // Finding is what a correlation found.
@@ -39,6 +41,8 @@ type Finding struct {
 	Identity audit.Identity
 	Facts    rule.Facts
 	Evidence []finding.Evidence // at most 20: the first ten and the last ten
+	// Resolved: the streak of which Event was the last is over. All but Facts.Last, the time of what broke it, is as in its finding.
+	Resolved bool
 }
 
 // Correlator runs correlations. It is for one goroutine and has none of its own.
@@ -221,7 +225,7 @@ func (c *Correlator) release(bound, closing int64) {
 		case some:
 			it, marked := c.queue.pop()
 			if marked {
-				c.broken(nil)
+				c.broken(nil, item)
 			} else {
 				c.look(it)
 			}
@@ -258,12 +262,12 @@ func (c *Correlator) look(it *item) {
 		}
 		c.feed(occurrence{micros: it.micros, id: it.id, event: it.event, rule: r})
 	}
-	c.broken(it)
+	c.broken(it, it.micros)
 	c.work()
 }
 
-// broken ends the streaks of rules that an event is not true of; of all where it is nil.
-func (c *Correlator) broken(it *item) {
+// broken ends the streaks of rules that an event of the time at is not true of; of all where it is nil.
+func (c *Correlator) broken(it *item, at int64) {
 	for _, p := range c.streaks {
 		if p.firing == 0 {
 			continue
@@ -275,7 +279,7 @@ func (c *Correlator) broken(it *item) {
 			}
 		}
 		if !hit {
-			p.resolve()
+			c.resolve(p, at)
 		}
 	}
 }

@@ -147,6 +147,42 @@ func TestStreak(t *testing.T) {
 	want(t, f.flush(), "c at 1: 1", "c at 3: 1", "c at 6: 1")
 }
 
+// TestResolved: who asks is told when a streak is over, of rules that say so; nothing is kept afterwards.
+func TestResolved(t *testing.T) {
+	for _, tt := range []struct {
+		asked, resolves, silent bool
+		want                    []string
+	}{
+		{true, true, false, []string{"c at 3: 2", "c at 3: 2 until 6", "c at 9: 2", "c at 9: 2 until 10"}},
+		{true, false, false, []string{"c at 3: 2", "c at 9: 2"}},
+		{false, true, false, []string{"c at 3: 2", "c at 9: 2"}},
+		{true, true, true, nil},
+	} {
+		r := correlation("c", rule.Correlation{Type: rule.Streak, Of: []string{"a"}, Conds: []rule.Compare{{Op: "gte", Value: 2}}, Resolves: tt.resolves})
+		r.Silent = tt.silent
+		f := newFeeder(t, Options{Lateness: -1, Resolved: tt.asked}, r)
+		for i, r := range []string{"a", "", "a", "a", "a", "b", "a", "", "a", "", "b", ""} {
+			f.event(i+1, 0, r, "u", "")
+		}
+		f.flush()
+		var got []string
+		for i, x := range f.found {
+			s := f.said()[i]
+			if x.Resolved {
+				s += fmt.Sprintf(" until %d", x.Facts.Last/1e6-base)
+			}
+			if len(x.Evidence) != 2 {
+				t.Errorf("%s: %v", s, x.Evidence)
+			}
+			got = append(got, s)
+		}
+		want(t, got, tt.want...)
+		if n := groupBytes + stateBytes; f.c.state != n {
+			t.Errorf("%d bytes are kept, want %d", f.c.state, n)
+		}
+	}
+}
+
 // TestLate: what comes later than the lateness is dropped and counted, from the future as well; a source that comes back after an hour
 // with what it kept is neither.
 func TestLate(t *testing.T) {

@@ -53,6 +53,7 @@ type state struct {
 	temporal temporal
 	last     occurrence // of an open window
 	streak   int
+	fires    *Finding // of a streak that goes on, kept to say when it is over; nil where nobody asks
 }
 
 // evidence is what a finding says of an event.
@@ -144,11 +145,44 @@ func (c *Correlator) streakOf(g *group, o occurrence) {
 		return
 	}
 	f := rule.Facts{Number: float64(g.streak), Events: g.streak, First: g.times.front(), Last: o.micros}
-	c.found(g.p, g, o, o.micros, f, g.proof())
+	proof := g.proof()
+	c.found(g.p, g, o, o.micros, f, proof)
 	g.firing, g.streak = true, 0
+	if c.o.Resolved && g.p.c.Resolves && !g.p.rule.Silent {
+		g.fires = &Finding{Event: o.event, Identity: o.id, Facts: f, Evidence: proof}
+		c.charge(g, g.fires.cost())
+	}
 	g.p.firing++
 	c.charge(g, -g.times.len()*timeBytes-g.evidenceSize())
 	g.times, g.evidence = ring[int64]{}, ring[evidence]{}
+}
+
+// resolve ends all streaks of p at a time.
+func (c *Correlator) resolve(p *plan, at int64) {
+	for e := p.idle.Back(); e != nil && p.firing > 0; e = e.Prev() {
+		g := asGroup(e)
+		if !g.firing {
+			continue
+		}
+		g.firing = false
+		p.firing--
+		if g.fires != nil {
+			c.charge(g, -g.fires.cost())
+			f := *g.fires
+			f.Rule, f.Resolved, f.Facts.Last = p.rule, true, at
+			c.out = append(c.out, f)
+			g.fires = nil
+		}
+	}
+}
+
+// cost is what keeping the finding takes.
+func (f *Finding) cost() int {
+	n := itemBytes + len(f.Event.Raw)
+	for _, e := range f.Evidence {
+		n += evidenceBytes + len(e.Cluster) + len(e.AuditID) + len(e.Stage) + len(e.Identity)
+	}
+	return n
 }
 
 func holds(conds []rule.Compare, n float64) bool {

@@ -336,7 +336,7 @@ func TestArrival(t *testing.T) {
 		}
 		streak := rapid.Bool().Draw(t, "streak")
 		if streak {
-			correlations = append(correlations, &rule.Rule{ID: "streak", Correlation: &rule.Correlation{Type: rule.Streak, Of: []string{"r0"}, Conds: []rule.Compare{{Op: "gte", Value: 2}}}})
+			correlations = append(correlations, &rule.Rule{ID: "streak", Correlation: &rule.Correlation{Type: rule.Streak, Of: []string{"r0"}, Conds: []rule.Compare{{Op: "gte", Value: 2}}, Resolves: true}})
 		}
 		correlations = append(correlations,
 			&rule.Rule{ID: "over", Correlation: &rule.Correlation{Type: rule.EventCount, Of: []string{"c0", "c1", "streak"}, Timespan: 20 * time.Second,
@@ -376,13 +376,13 @@ func TestArrival(t *testing.T) {
 		}
 		sorted := slices.Clone(events)
 		slices.SortStableFunc(sorted, func(a, b in) int { return a.at - b.at })
-		want := run(sorted, Options{Lateness: -1}, false, false)
+		want := run(sorted, Options{Lateness: -1, Resolved: true}, false, false)
 		arrived := slices.Clone(events)
 		slices.SortStableFunc(arrived, func(a, b in) int { return a.arrival - b.arrival })
-		o := Options{Lateness: 10 * time.Second}
+		o := Options{Lateness: 10 * time.Second, Resolved: true}
 		full := func(fs []Finding) (out []string) {
 			for _, f := range fs {
-				out = append(out, fmt.Sprintf("%s %s %v %v", f.Rule.ID, f.Event.AuditID, f.Facts, f.Evidence))
+				out = append(out, fmt.Sprintf("%s %s %v %v %t", f.Rule.ID, f.Event.AuditID, f.Facts, f.Evidence, f.Resolved))
 			}
 			return out
 		}

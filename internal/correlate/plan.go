@@ -158,16 +158,6 @@ func (v value) appendTo(b []byte) []byte {
 	return append(b, v.text...)
 }
 
-// resolve ends all streaks.
-func (p *plan) resolve() {
-	for e := p.idle.Back(); e != nil && p.firing > 0; e = e.Prev() {
-		if g := asGroup(e); g.firing {
-			g.firing = false
-			p.firing--
-		}
-	}
-}
-
 func asGroup(e *list.Element) *group {
 	g, _ := e.Value.(*group)
 	return g

@@ -37,7 +37,7 @@ type Options struct {
 	// requests that gave a finding already, of windows, and of what waits for late events.
 	From    uint64
 	Program ProgramOptions
-	Judge   JudgeOptions // Metrics are set to those below
+	Judge   JudgeOptions // Metrics are set to those below, Resolved to true
 	// Own tells the events of requests that this server made itself, to act on what was found: no rule looks at them, or an action would
 	// set itself off. nil: there are none.
 	Own func(ev *audit.Event) bool
@@ -83,7 +83,7 @@ func New(o Options) (*Detector, error) {
 	if o.Save == nil {
 		o.Save = func(context.Context, uint64) error { return nil }
 	}
-	o.Judge.Metrics = o.Metrics
+	o.Judge.Metrics, o.Judge.Resolved = o.Metrics, true
 	return &Detector{o: o, said: map[string]bool{}}, nil
 }
 

@@ -154,7 +154,7 @@ func (d *Detector) documents(out []audit.Event, results []Result) []audit.Event 
 	return out
 }
 
-// Backtest gives the findings of recs under set, without journal, cursor or metrics.
+// Backtest gives the findings of recs under set, without journal, cursor or metrics, and without those that say that another is over.
 func Backtest(set *rule.Set, recs []audit.Record) ([]audit.Event, error) {
 	var cur rule.Current
 	cur.Store(set)
@@ -162,6 +162,7 @@ func Backtest(set *rule.Set, recs []audit.Record) ([]audit.Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.o.Judge.Resolved = false
 	out := d.evaluate(recs)
 	return d.documents(out, d.judge.Flush()), nil
 }

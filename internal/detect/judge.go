@@ -22,6 +22,8 @@ type JudgeOptions struct {
 	Metrics  *Metrics
 	// Correlations counts what correlations drop. It must not be shared by judges.
 	Correlations *correlate.Metrics
+	// Resolved asks for results that say that an earlier one of the same rule is over, too.
+	Resolved bool
 }
 
 // Result is what a rule found: one finding.
@@ -33,6 +35,8 @@ type Result struct {
 	Facts    *rule.Facts        // of a correlation, else nil
 	Evidence []finding.Evidence // of a correlation at most 20 of its events, the first ten and the last ten; else the one event
 	Message  string             // hostile text
+	// Resolved: what an earlier result with the same event said is over.
+	Resolved bool
 }
 
 // Micros is the event's time in microseconds since 1970 UTC, of any JSON object where the usual logs have it; 0 where there is none.
@@ -42,6 +46,9 @@ func (r *Result) Micros() int64 { return correlate.Micros(r.Event) }
 func (r *Result) Finding() finding.Finding {
 	f := r.Rule.Finding(r.Event, r.Identity)
 	f.Message, f.Events = r.Message, r.Evidence
+	if r.Resolved {
+		f.State = finding.Resolved
+	}
 	return f
 }
 
@@ -73,7 +80,7 @@ func (j *Judge) Use(p *Program) {
 	if len(p.correlations) == 0 && old == nil {
 		return
 	}
-	j.correlator = correlate.New(p.correlations, correlate.Options{Lateness: j.o.Lateness, MaxBytes: j.o.MaxBytes, Metrics: j.o.Correlations,
+	j.correlator = correlate.New(p.correlations, correlate.Options{Lateness: j.o.Lateness, MaxBytes: j.o.MaxBytes, Metrics: j.o.Correlations, Resolved: j.o.Resolved,
 		Repeated: func(r *rule.Rule, ev *audit.Event) bool { return !j.again.add(requestKey(r.ID, ev)) }})
 	if old != nil {
 		j.correlator.Adopt(old)
@@ -161,7 +168,13 @@ func (j *Judge) Waiting() (clock int64, ok bool) {
 func (j *Judge) results(out []Result, found []correlate.Finding) []Result {
 	for i := range found {
 		f := &found[i]
-		out = append(out, Result{Rule: f.Rule, Event: f.Event, Identity: f.Identity, Facts: &f.Facts, Evidence: f.Evidence, Message: message(f.Rule, f.Event, f.Facts)})
+		r := Result{Rule: f.Rule, Event: f.Event, Identity: f.Identity, Facts: &f.Facts, Evidence: f.Evidence, Resolved: f.Resolved}
+		if f.Resolved {
+			r.Message = fmt.Sprintf("%s on %s is now resolved", f.Rule.Title, f.Event.Cluster)
+		} else {
+			r.Message = message(f.Rule, f.Event, f.Facts)
+		}
+		out = append(out, r)
 	}
 	return out
 }

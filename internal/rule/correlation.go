@@ -43,6 +43,8 @@ type Correlation struct {
 	Quiet time.Duration
 	// Logic is, for temporal types, which of the rules must have matched: by place in Of, in disjunctive form. nil: all.
 	Logic [][]int
+	// Resolves makes a streak that is over a finding as well: one whose State is finding.Resolved, where the reader asks for it.
+	Resolves bool
 }
 
 // Key is a path, or another path for some of the rules: Sigma's aliases.
