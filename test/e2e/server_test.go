@@ -74,6 +74,7 @@ type setup struct {
 	files   []string // audit logs to follow
 	rules   []string // beside the shipped ones
 	alerts  string   // where findings of severity high and above are posted; "" for nowhere
+	more    func(config map[string]any)
 }
 
 // newServer writes the configuration and starts the server for the first time.
@@ -103,6 +104,9 @@ func newServer(t *testing.T, s setup) *server {
 	}
 	if s.alerts != "" {
 		cfg["alerts"] = map[string]any{"webhooks": []any{map[string]any{"url": s.alerts, "min_severity": "high"}}}
+	}
+	if s.more != nil {
+		s.more(cfg)
 	}
 	b, err := yaml.Marshal(cfg)
 	if err != nil {
