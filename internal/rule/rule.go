@@ -86,6 +86,8 @@ type Target struct {
 	SkipTLSCheck       bool
 	Interval           time.Duration // between repeats
 	Times              int           // repeats after the first message; below 0: without end
+	// Labels are what Alertmanager is told of the rule, as its file has it: rule_type, rule_config_column and so on. nil for others.
+	Labels map[string]string
 }
 
 // Renderer makes a finding's message of an event. Immutable, safe for concurrent use. The result is hostile text, and shares no memory with ev.

@@ -2,7 +2,6 @@ package parseable
 
 import (
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -185,14 +184,4 @@ func level(x match.Expr) audit.Level {
 		}
 	})
 	return out
-}
-
-// parseInterval reads "30s", "1h 30m": Go's durations with spaces, and d for days.
-func parseInterval(s string) (time.Duration, error) {
-	s = strings.ReplaceAll(s, " ", "")
-	if d, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := time.ParseDuration(d + "h")
-		return 24 * n, err
-	}
-	return time.ParseDuration(s)
 }

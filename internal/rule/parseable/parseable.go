@@ -1,5 +1,5 @@
 // Package parseable reads Parseable's alert files, version v1 (of Parseable 0.6 to 1.7): column and composite rules. A rule's targets are
-// checked and kept for those who notify. docs/reference/rules-parseable.md says what is the same and what is not.
+// kept for package alert/target, which posts to them. docs/reference/rules-parseable.md says what is the same and what is not.
 package parseable
 
 import (
@@ -95,7 +95,7 @@ func (l *reader) alert(n *yaml.Node, names map[string]bool) {
 	if m["message"] != nil && message == "" {
 		l.Fail(m["message"], "", "message is empty")
 	}
-	l.targets(n, m["targets"])
+	targets := l.targets(n, m["targets"])
 	r := &rule.Rule{
 		ID: l.id(name), Title: name, Severity: finding.Medium, Format: "parseable", Layer: l.at.Layer, File: l.at.File, Line: n.Line, Column: n.Column, PerEvent: true,
 	}
@@ -106,15 +106,16 @@ func (l *reader) alert(n *yaml.Node, names map[string]bool) {
 	if len(l.Problems) > 0 {
 		return
 	}
-	r.Level = level(r.Expr)
+	r.Level, r.Targets = level(r.Expr), targets
+	r.Description = l.words(m["rule"], targets, max(repeats, 1))
 	if repeats == 0 {
 		l.rules = append(l.rules, r)
 		return
 	}
 	base := *r
-	base.ID, base.Silent, base.Message = r.ID+"#1", true, nil
+	base.ID, base.Silent, base.Message, base.Targets = r.ID+"#1", true, nil, nil
 	r.Expr = nil
-	r.Correlation = &rule.Correlation{Type: rule.Streak, Of: []string{base.ID}, Conds: []rule.Compare{{Op: "gte", Value: float64(repeats)}}}
+	r.Correlation = &rule.Correlation{Type: rule.Streak, Of: []string{base.ID}, Conds: []rule.Compare{{Op: "gte", Value: float64(repeats)}}, Resolves: true}
 	l.rules = append(l.rules, &base, r)
 }
 
@@ -263,50 +264,6 @@ func (l *reader) tree(n *yaml.Node, depth int) match.Expr {
 	}
 	l.Fail(key, rule.Nearest(key.Value, []string{"and", "or", "not", "numeric", "string"}), "%.40q: one of and, or, not, numeric, string is expected", key.Value)
 	return nil
-}
-
-// targets checks where the alert goes. Endpoints are not: templates with placeholders are files as well.
-func (l *reader) targets(alert, n *yaml.Node) {
-	if n == nil || n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
-		l.Fail(alert, "", "no targets; a list with at least one is expected")
-		return
-	}
-	fields := map[string][]string{
-		"slack":        {"type", "endpoint", "repeat"},
-		"webhook":      {"type", "endpoint", "headers", "skip_tls_check", "repeat"},
-		"alertmanager": {"type", "endpoint", "skip_tls_check", "username", "password", "repeat"},
-	}
-	for _, c := range n.Content {
-		c = rule.Resolve(c)
-		kind := rule.Member(c, "type")
-		if kind == nil || fields[kind.Value] == nil {
-			at, word := c, ""
-			if kind != nil {
-				at, word = kind, kind.Value
-			}
-			l.Fail(at, rule.Nearest(word, []string{"slack", "webhook", "alertmanager"}), "target type %.40q: slack, webhook or alertmanager is expected", word)
-			continue
-		}
-		m := l.Members(c, kind.Value+" target", fields[kind.Value]...)
-		l.text(c, m, "endpoint")
-		if rep := m["repeat"]; rep != nil {
-			l.repeat(rep)
-		}
-	}
-}
-
-func (l *reader) repeat(n *yaml.Node) {
-	m := l.Members(n, "repeat", "interval", "times")
-	if v := m["interval"]; v != nil {
-		if _, err := parseInterval(v.Value); err != nil {
-			l.Fail(v, "", "interval %.40q: a duration such as 30s or 10m is expected", v.Value)
-		}
-	}
-	if v := m["times"]; v != nil {
-		if i, err := strconv.Atoi(v.Value); err != nil || i < 0 {
-			l.Fail(v, "", "times %.40q: a whole number is expected", v.Value)
-		}
-	}
 }
 
 // text is a wanted text of a mapping that known has read.
