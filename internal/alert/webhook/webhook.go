@@ -75,7 +75,10 @@ func sign(key string, now time.Time, body []byte) string {
 }
 
 // Findings POSTs findings: {"version":"1","findings":[…]}, each an alert.Finding.Document. It implements alert.Notifier.
-type Findings struct{ sender }
+type Findings struct {
+	sender
+	batch post.Batch
+}
 
 // NewFindings checks the configuration. Close frees the connections.
 func NewFindings(c Config) (*Findings, error) {
@@ -83,7 +86,7 @@ func NewFindings(c Config) (*Findings, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Findings{s}, nil
+	return &Findings{sender: s}, nil
 }
 
 // Notify implements alert.Notifier.
@@ -102,12 +105,7 @@ func (w *Findings) Notify(ctx context.Context, findings []alert.Finding) error {
 		}
 		return w.send(ctx, body, delivery(findings))
 	}
-	for i := range findings {
-		if err := w.send(ctx, findings[i].Document(), delivery(findings[i:i+1])); err != nil {
-			return err // those before it are sent again; their delivery header says so
-		}
-	}
-	return nil
+	return w.batch.Each(findings, func(f *alert.Finding) error { return w.send(ctx, f.Document(), delivery([]alert.Finding{*f})) })
 }
 
 func delivery(findings []alert.Finding) []byte {
