@@ -34,7 +34,7 @@ type AlertStatus struct {
 	Fingerprint string            `json:"fingerprint"` // of the labels, as Alertmanager makes it
 	Labels      map[string]string `json:"labels"`
 	Annotations map[string]string `json:"annotations,omitempty"`
-	Count       int64             `json:"count"` // of findings
+	Count       uint64            `json:"count"` // of findings
 	StartsAt    time.Time         `json:"starts_at"`
 	EndsAt      time.Time         `json:"ends_at,omitzero"` // it is over then unless another finding comes
 	FirstEvent  time.Time         `json:"first_event,omitzero"`

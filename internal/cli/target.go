@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"whodunit/internal/audit"
 	"whodunit/internal/config"
@@ -29,14 +30,18 @@ type target struct {
 }
 
 func (t *target) flags(cmd *cobra.Command) {
+	t.serverFlags(cmd.Flags())
 	f := cmd.Flags()
+	f.StringVar(&t.data, "data", "", "ask straight on this data folder ($WHODUNIT_DATA)")
+	f.StringVar(&t.cluster, "cluster", "", "only events of this cluster; for FILEs, the cluster they are from")
+	t.rangeFlags(cmd)
+}
+
+func (t *target) serverFlags(f *pflag.FlagSet) {
 	f.StringVar(&t.server, "server", "", "ask the whodunit server at this URL ($WHODUNIT_SERVER)")
 	f.StringVar(&t.token, "token-file", "", "file with an API token for --server (or the token itself in $WHODUNIT_TOKEN)")
 	f.StringVar(&t.user, "user", "", "log in to --server as this user; the password comes from $WHODUNIT_PASSWORD or is asked for")
 	f.StringVar(&t.ca, "ca-file", "", "trust this authority for --server; by default that of the local data folder and the system's")
-	f.StringVar(&t.data, "data", "", "ask straight on this data folder ($WHODUNIT_DATA)")
-	f.StringVar(&t.cluster, "cluster", "", "only events of this cluster; for FILEs, the cluster they are from")
-	t.rangeFlags(cmd)
 }
 
 func (t *target) rangeFlags(cmd *cobra.Command) {
@@ -118,12 +123,13 @@ func (c *cmdline) openFiles(t *target) (*opened, error) {
 	}}, nil
 }
 
-func (c *cmdline) openServer(t *target) (*opened, error) {
+// serverOptions says how t's server is asked.
+func (c *cmdline) serverOptions(t *target) (remote.Options, error) {
 	o := remote.Options{URL: t.server, CAFile: t.ca, User: t.user, Token: c.Getenv("WHODUNIT_TOKEN"), UserAgent: "whodunit/" + c.version, OnDropped: c.lost}
 	if t.token != "" {
 		token, err := config.ReadSecret(t.token)
 		if err != nil {
-			return nil, err
+			return o, err
 		}
 		o.Token = token
 	}
@@ -132,15 +138,28 @@ func (c *cmdline) openServer(t *target) (*opened, error) {
 		if o.Password == "" {
 			p, err := c.askPassword(o.User)
 			if err != nil {
-				return nil, err
+				return o, err
 			}
 			o.Password = p
 		}
 	}
-	if own := filepath.Join(c.dataDir(t.data), "tls", "ca.crt"); o.CAFile == "" {
+	if own := c.ownAuthority(t); o.CAFile == "" {
 		if _, err := os.Stat(own); err == nil {
 			o.CAFile = own
 		}
+	}
+	return o, nil
+}
+
+// ownAuthority is where a server that uses the data folder keeps the authority it made.
+func (c *cmdline) ownAuthority(t *target) string {
+	return filepath.Join(c.dataDir(t.data), "tls", "ca.crt")
+}
+
+func (c *cmdline) openServer(t *target) (*opened, error) {
+	o, err := c.serverOptions(t)
+	if err != nil {
+		return nil, err
 	}
 	s, err := remote.New(o)
 	if err != nil {
