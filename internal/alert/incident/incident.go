@@ -25,16 +25,16 @@ type Info struct {
 	References  []string // the first link among them stands in for a runbook
 }
 
-// Options are what a Tracker needs. Taker is wanted.
+// Options are what a Tracker needs. Taker is wanted. Functions are safe for concurrent use.
 type Options struct {
-	Taker   alert.Taker
-	Rule    func(id string) (Info, bool) // by the current set of rules; nil: nothing is known
-	Link    func(a *alert.Alert) string  // where people see the findings of a, which has all but its link; nil: no links
-	Command func(ev *audit.Event) string // what the user most likely typed; nil: that is left out
-	Saved   func(next uint64) error      // called when all findings before next are in the state on disk; nil: nobody asks
-	Now     func() time.Time             // nil: time.Now
-	Logger  *slog.Logger                 // nil: silent
-	Metrics prometheus.Registerer        // nil: unregistered
+	Taker      alert.Taker
+	Rule       func(id string) (Info, bool) // by the current set of rules; nil: nothing is known
+	Link       func(a *alert.Alert) string  // where people see the findings of a, which has all but its link; nil: no links
+	Command    func(ev *audit.Event) string // what the user most likely typed; nil: that is left out
+	Saved      func(next uint64) error      // called when all findings before next are in the state on disk; nil: nobody asks
+	Now        func() time.Time             // nil: time.Now
+	Logger     *slog.Logger                 // nil: silent
+	Registerer prometheus.Registerer        // nil: unregistered
 
 	ResolveAfter time.Duration // an alert is over when no finding of it was read for so long; 0: 5 minutes
 	MaxAge       time.Duration // findings about older events make no alert; 0: there is no such limit
@@ -120,7 +120,7 @@ func New(o Options) (*Tracker, error) {
 	}
 	o.Logger = o.Logger.With("component", "alerts")
 	t := &Tracker{
-		o: o, m: newMetrics(o.Metrics), step: max(o.ResolveAfter/10, tick), wake: make(chan struct{}, 1),
+		o: o, m: newMetrics(o.Registerer), step: max(o.ResolveAfter/10, tick), wake: make(chan struct{}, 1),
 		active: map[string]*entry{}, over: map[string]*entry{}, perRule: map[string]int{},
 	}
 	if err := t.load(); err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -130,8 +129,10 @@ func TestAnAlertTellsItsFindings(t *testing.T) {
 		Rule: func(id string) (Info, bool) {
 			return Info{Description: "Somebody\nruns commands.", References: []string{"CVE-1", "https://example.com/r"}}, id == "exec"
 		},
-		Link:    func(a *alert.Alert) string { return "https://whodunit/alerts?rule=" + a.Labels["rule"] },
-		Command: func(ev *audit.Event) string { return "kubectl exec -n " + ev.ObjectRef.Namespace + " " + ev.ObjectRef.Name },
+		Link: func(a *alert.Alert) string { return "https://whodunit/alerts?rule=" + a.Labels["rule"] },
+		Command: func(ev *audit.Event) string {
+			return "kubectl exec -n " + ev.ObjectRef.Namespace + " " + ev.ObjectRef.Name
+		},
 	})
 	first, last := c.Now().Add(-time.Minute), c.Now().Add(-time.Second)
 	a, b := read(t, 1, "exec", "alice", "shop", first, nil), read(t, 2, "exec", "alice", "shop", last, nil)
@@ -150,41 +151,6 @@ func TestAnAlertTellsItsFindings(t *testing.T) {
 	}
 	if st := tr.Active(); len(st) != 1 || st[0].Count != 2 || !st[0].FirstTime.Equal(first) || !st[0].LastTime.Equal(last) {
 		t.Errorf("active: %+v", st)
-	}
-}
-
-func TestIdentity(t *testing.T) {
-	t.Parallel()
-	long := strings.Repeat("ü", 150)
-	for name, tc := range map[string]struct {
-		group map[string]string
-		user  string
-		want  map[string]string // besides alertname, cluster, rule, severity
-	}{
-		"no group":        {nil, "alice", map[string]string{"user": "alice", "namespace": "shop", "resource": "pods/exec"}},
-		"empty":           {nil, "", map[string]string{"namespace": "shop", "resource": "pods/exec"}},
-		"known paths":     {map[string]string{"user.username": "u", "objectRef.name": "n", "objectRef.namespace": "ns", "objectRef.resource": ""}, "x", map[string]string{"user": "u", "name": "n", "namespace": "ns"}},
-		"other paths":     {map[string]string{`annotations["a.io/b"]`: "v", "0x": "w", "peer": "p"}, "x", map[string]string{"annotations__a_io_b__": "v", "_0x": "w", "peer": "p"}},
-		"cluster":         {map[string]string{"cluster": "prod"}, "x", map[string]string{}},
-		"not ours":        {map[string]string{"severity": "s", "rule": "r", "alertname": "a", "overflow": "true"}, "x", map[string]string{"group_severity": "s", "group_rule": "r", "group_alertname": "a", "group_overflow": "true"}},
-		"two of one name": {map[string]string{"a.b": "1", "a_b": "2"}, "x", map[string]string{"a_b": "1", "group_a_b": "2"}},
-		"hostile":         {map[string]string{"peer": "a\x00\u202eb\u200bc"}, "x", map[string]string{"peer": distinct("a\x00\u202eb\u200bc")}},
-		"long":            {map[string]string{"peer": long}, "x", map[string]string{"peer": distinct(long)}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := read(t, 1, "r", tc.user, "shop", time.Unix(1e9, 0).UTC(), func(f *finding.Finding) { f.Group = tc.group })
-			got := identify(&f).labels()
-			for name, want := range map[string]string{"alertname": "Rule r", "cluster": "prod", "rule": "r", "severity": "high"} {
-				if got[name] != want {
-					t.Errorf("%s = %q, want %q", name, got[name], want)
-				}
-				delete(got, name)
-			}
-			if d := cmp.Diff(tc.want, got); d != "" {
-				t.Errorf("labels (-want +got):\n%s", d)
-			}
-		})
 	}
 }
 
@@ -447,64 +413,4 @@ func cheap(seq uint64, rule, user string, now time.Time) alert.Finding {
 		StageMicros: now.UnixMicro()}
 	return alert.Finding{Cluster: "prod", Seq: seq, Event: ev, Rule: rule, Title: "T", Message: user + " read a secret", AuditID: "a", User: user,
 		Severity: finding.High, Events: []finding.Evidence{{AuditID: "a", Identity: "0123456789abcdef0123456789abcdef"}}, Time: now}
-}
-
-func heap() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
-func TestAStormKeepsMemoryFlat(t *testing.T) {
-	c := newClock()
-	tr, _ := tracker(t, c, Options{})
-	before := heap()
-	batch := make([]alert.Finding, 100)
-	for seq := uint64(1); seq <= 1_000_000; {
-		for i := range batch {
-			batch[i] = cheap(seq, "r"+fmt.Sprint(seq%50), fmt.Sprint("user-", seq), c.Now())
-			seq++
-		}
-		notify(t, tr, batch...)
-	}
-	grown := heap() - before
-	t.Logf("heap grew by %d KiB for %d alerts", grown>>10, len(tr.Active()))
-	if grown > 64<<20 {
-		t.Errorf("heap grew by %d bytes", grown)
-	}
-	if n := len(tr.Active()); n != DefaultMaxActive+50 {
-		t.Errorf("%d alerts", n)
-	}
-	if n := testutil.ToFloat64(tr.m.findings); n != 1_000_000 {
-		t.Errorf("%v findings", n)
-	}
-	runtime.KeepAlive(tr)
-}
-
-func BenchmarkNotify(b *testing.B) {
-	for _, users := range []int{10, 1_000_000} {
-		b.Run(fmt.Sprint(users, "users"), func(b *testing.B) {
-			c := newClock()
-			tr, _ := tracker(b, c, Options{})
-			batch := make([]alert.Finding, 100)
-			all := make([]alert.Finding, 100_000)
-			for i := range all {
-				all[i] = cheap(0, "r"+fmt.Sprint(i%50), fmt.Sprint("user-", (i*7919)%users), c.Now())
-			}
-			seq := uint64(0)
-			b.ReportAllocs()
-			for b.Loop() {
-				for i := range batch {
-					batch[i] = all[seq%uint64(len(all))]
-					seq++
-					batch[i].Seq = seq
-				}
-				if err := tr.Notify(b.Context(), batch); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(seq)/b.Elapsed().Seconds(), "findings/s")
-		})
-	}
 }

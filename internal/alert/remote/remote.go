@@ -27,10 +27,10 @@ const (
 
 // Options are what a Remote needs. At least one instance is wanted.
 type Options struct {
-	Instances []post.Config         // URL: where the instance's own pages are, with the path prefix it may have
-	Now       func() time.Time      // nil: time.Now
-	Logger    *slog.Logger          // nil: silent
-	Metrics   prometheus.Registerer // nil: unregistered
+	Instances  []post.Config         // URL: where the instance's own pages are, with the path prefix it may have
+	Now        func() time.Time      // nil: time.Now
+	Logger     *slog.Logger          // nil: silent
+	Registerer prometheus.Registerer // nil: unregistered
 }
 
 // Remote puts alerts to the instances. It is safe for concurrent use.
@@ -66,8 +66,8 @@ func New(o Options) (*Remote, error) {
 		r.instances = append(r.instances, &instance{client: client, now: o.Now, alerts: alerts, status: Status{Host: client.Host()},
 			log: o.Logger.With("component", "alertmanager", "host", client.Host())})
 	}
-	if o.Metrics != nil {
-		if err := o.Metrics.Register(alerts); err != nil {
+	if o.Registerer != nil {
+		if err := o.Registerer.Register(alerts); err != nil {
 			return nil, fmt.Errorf("cannot make client of Alertmanager: %w", err)
 		}
 	}
@@ -123,8 +123,9 @@ func (r *Remote) Put(ctx context.Context, alerts []alert.Alert) error {
 
 // wait collects what the instances say until one took the alerts and the others had their time.
 func (r *Remote) wait(ctx context.Context, results <-chan error) error {
-	var enough <-chan time.Time
-	taken := false
+	timer := time.NewTimer(r.linger)
+	defer timer.Stop()
+	var enough <-chan time.Time // once one took them
 	var failed []error
 	for range r.instances {
 		select {
@@ -135,14 +136,13 @@ func (r *Remote) wait(ctx context.Context, results <-chan error) error {
 		case err := <-results:
 			if err != nil {
 				failed = append(failed, err)
-			} else if !taken {
-				timer := time.NewTimer(r.linger)
-				defer timer.Stop()
-				enough, taken = timer.C, true
+			} else if enough == nil {
+				timer.Reset(r.linger)
+				enough = timer.C
 			}
 		}
 	}
-	if taken {
+	if enough != nil {
 		return nil
 	}
 	return together(failed)
