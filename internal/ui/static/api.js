@@ -1,9 +1,9 @@
 // What the page asks the server.
 
-/** Problem is an error that the server explains (RFC 9457). */
+/** Problem is an error that the server explains (RFC 9457), or Alertmanager's API in its own way. */
 export class Problem extends Error {
   constructor(status, body) {
-    super(body.detail || body.title || `the server answers ${status}`);
+    super(body.detail || body.title || body.message || (typeof body === 'string' && body) || `the server answers ${status}`);
     this.status = status;
     this.hint = body.hint || '';
   }
@@ -20,8 +20,9 @@ async function check(resp) {
   throw new Problem(resp.status, body);
 }
 
+// A path that begins with / is taken as it is.
 function address(path, params) {
-  const u = new URL('/api/v1/' + path, location.origin);
+  const u = new URL(path.startsWith('/') ? path : '/api/v1/' + path, location.origin);
   for (const [name, value] of Object.entries(params)) {
     if (value !== '' && value !== undefined) u.searchParams.set(name, value);
   }
@@ -38,6 +39,10 @@ export async function getText(path, params = {}) {
 
 export async function post(path, body) {
   return check(await fetch(address(path, {}), { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body ?? {}) }));
+}
+
+export async function del(path) {
+  return check(await fetch(address(path, {}), { method: 'DELETE' }));
 }
 
 /** lines reads a stream of JSON lines to its end and calls on for each. */

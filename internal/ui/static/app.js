@@ -1,4 +1,5 @@
-// The page: log in, search, look at one event, follow live.
+// The page: log in, search, look at one event, follow live. Alerts have a module of their own.
+import { closeAlerts, openAlerts } from './alerts.js';
 import { get, getText, lines, post } from './api.js';
 import { codeClass, columns, object, resource, severityClass, who } from './columns.js';
 import { el, plain, plainLines } from './dom.js';
@@ -10,13 +11,13 @@ const $ = (id) => document.getElementById(id);
 const pageSize = 100;
 const maxRows = 2000; // of a live tail: older ones go
 
-const state = { set: 'events', items: [], next: '', chosen: -1, running: null, live: null, selection: {} };
+const state = { set: 'events', items: [], next: '', chosen: -1, running: null, live: null, selection: {}, me: null };
 
 // --- where we are, kept in the address so that it can be shared and the back button works
 
 function readAddress() {
   const p = new URLSearchParams(location.search);
-  state.set = p.get('show') === 'findings' ? 'findings' : 'events';
+  state.set = ['findings', 'alerts'].includes(p.get('show')) ? p.get('show') : 'events';
   $('q').value = p.get('q') || '';
   const from = p.get('from') ?? 'now-24h';
   const known = [...$('since').options].some((o) => o.value === from && o.value !== 'custom');
@@ -29,10 +30,12 @@ function readAddress() {
 function writeAddress() {
   const s = selection();
   const p = new URLSearchParams();
-  if (state.set === 'findings') p.set('show', 'findings');
-  if (s.q) p.set('q', s.q);
-  p.set('from', s.from);
-  if (s.to) p.set('to', s.to);
+  if (state.set !== 'events') p.set('show', state.set);
+  if (state.set !== 'alerts') {
+    if (s.q) p.set('q', s.q);
+    p.set('from', s.from);
+    if (s.to) p.set('to', s.to);
+  }
   const url = '?' + p;
   if (url !== location.search) history.pushState(null, '', url);
 }
@@ -41,6 +44,25 @@ function selection() {
   const since = $('since').value;
   const custom = since === 'custom';
   return { q: $('q').value.trim(), from: custom ? $('from').value.trim() : since, to: custom ? $('to').value.trim() : '' };
+}
+
+/** go shows what state.set says. */
+function go() {
+  const alerts = state.set === 'alerts';
+  for (const id of ['search', 'overview', 'columns', 'keys']) $(id).hidden = alerts;
+  for (const set of ['events', 'findings', 'alerts']) $('tab-' + set).setAttribute('aria-pressed', String(set === state.set));
+  if (!alerts) {
+    closeAlerts();
+    search();
+    return;
+  }
+  stopLive();
+  state.running?.abort();
+  closePane();
+  writeAddress();
+  $('problem').hidden = true;
+  $('status').textContent = '';
+  openAlerts(state.me, fail);
 }
 
 // --- searching
@@ -138,7 +160,6 @@ function drawHead() {
     tr.append(th);
   }
   $('head').replaceChildren(tr);
-  for (const set of ['events', 'findings']) $('tab-' + set).setAttribute('aria-pressed', String(set === state.set));
 }
 
 function row(item) {
@@ -195,7 +216,9 @@ function showEvidence() {
   if (!ids.length) return;
   state.set = 'events';
   $('q').value = `auditID:(${ids.map(quoted).join(' or ')})`;
-  allTime();
+  $('since').value = '';
+  $('custom').hidden = true;
+  go();
 }
 
 function closePane() {
@@ -287,6 +310,7 @@ function showLogin() {
   $('app').hidden = true;
   $('rows').replaceChildren(); // nobody should read over the login form's shoulder
   closePane();
+  closeAlerts();
   $('login').hidden = false;
   $('login-password').value = '';
   $('login-user').focus();
@@ -294,8 +318,8 @@ function showLogin() {
 
 async function enter() {
   try {
-    const me = await get('whoami');
-    $('user').textContent = plain(me.name);
+    state.me = await get('whoami');
+    $('user').textContent = plain(state.me.name);
   } catch (err) {
     if (err.status !== 401) $('login-error').textContent = plain(err.message);
     showLogin();
@@ -304,7 +328,7 @@ async function enter() {
   $('login').hidden = true;
   $('app').hidden = false;
   readAddress();
-  search();
+  go();
 }
 
 $('login-form').addEventListener('submit', async (ev) => {
@@ -335,10 +359,10 @@ $('since').addEventListener('change', () => {
   $('custom').hidden = !custom;
   if (!custom) search();
 });
-for (const set of ['events', 'findings']) {
+for (const set of ['events', 'findings', 'alerts']) {
   $('tab-' + set).addEventListener('click', () => {
     state.set = set;
-    search();
+    go();
   });
 }
 $('more').addEventListener('click', () => page(state.running?.signal).catch(fail));
@@ -349,11 +373,11 @@ $('pane-raw').addEventListener('click', toggleRaw);
 $('pane-copy').addEventListener('click', copy);
 window.addEventListener('popstate', () => {
   readAddress();
-  search();
+  go();
 });
 
 document.addEventListener('keydown', (ev) => {
-  if ($('app').hidden || ev.ctrlKey || ev.metaKey || ev.altKey) return;
+  if ($('app').hidden || state.set === 'alerts' || ev.ctrlKey || ev.metaKey || ev.altKey) return;
   const typing = ev.target.matches('input, select, textarea');
   if (ev.key === 'Escape') {
     if (!$('pane').hidden) closePane();

@@ -21,6 +21,19 @@ export function plainLines(s) {
   return String(s ?? '').split('\n').map(plain).join('\n');
 }
 
+/** link is a link to an address on the web that somebody else wrote, and text where it is none: never a script's. */
+export function link(address) {
+  try {
+    const u = new URL(address);
+    if (u.protocol === 'https:' || u.protocol === 'http:') {
+      return Object.assign(el('a', '', plain(address)), { href: u.href, target: '_blank', rel: 'noopener noreferrer' });
+    }
+  } catch {
+    // no address
+  }
+  return el('span', '', plain(address));
+}
+
 /** svg makes an SVG element with attributes. */
 export function svg(tag, attrs, ...children) {
   const e = document.createElementNS('http://www.w3.org/2000/svg', tag);
