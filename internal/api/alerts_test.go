@@ -86,7 +86,7 @@ func TestAlertmanagerAPI(t *testing.T) {
 		if resp.StatusCode != tc.code || strings.Join(got, "\n") != tc.want {
 			t.Errorf("%s %s: %d %v %s", tc.method, tc.path, resp.StatusCode, got, body)
 		}
-		if resp.StatusCode >= 400 && resp.Header.Get("Content-Type") != "application/problem+json" {
+		if resp.StatusCode >= 400 && (resp.Header.Get("Content-Type") != "application/json" || !strings.Contains(body, `"hint":`)) {
 			t.Errorf("%s %s: %s", tc.method, tc.path, resp.Header)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"whodunit/internal/auth"
 	"whodunit/internal/store/wire"
@@ -74,6 +75,9 @@ func (p *problem) wire(instance string) *wire.Problem {
 func (a *API) write(c *call, p *problem) {
 	h := c.w.Header()
 	h.Set("Content-Type", wire.ProblemJSON)
+	if strings.HasPrefix(c.r.URL.Path, "/api/v2/") {
+		h.Set("Content-Type", "application/json") // amtool and its like say nothing of an answer of another type
+	}
 	h.Set("Cache-Control", "no-store")
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
