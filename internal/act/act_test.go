@@ -234,7 +234,10 @@ func TestStopped(t *testing.T) {
 	if err := b.actor.Notify(ctx, []alert.Finding{f}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	b.actor.o.Emit = func(_ context.Context, batch audit.Batch) error { b.emitted = append(b.emitted, batch.Events...); return nil }
+	b.actor.o.Emit = func(_ context.Context, batch audit.Batch) error {
+		b.emitted = append(b.emitted, batch.Events...)
+		return nil
+	}
 	if out := b.notify(f); len(out) != 1 || !strings.Contains(out[0].Message, "interrupted") {
 		t.Errorf("got %v", out)
 	}

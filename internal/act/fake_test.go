@@ -67,7 +67,8 @@ func (a *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.fail[r.Method+" "+path] != 0:
 		code = a.fail[r.Method+" "+path]
-		text = fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no, because \u0007","reason":"Forbidden","code":%d}`, code)
+		reason := map[int]string{409: "AlreadyExists"}[code]
+		text = fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no, because \u0007","reason":%q,"code":%d}`, reason, code)
 		w.Header().Set("Retry-After", "1")
 	case path == "/apis/authentication.k8s.io/v1/selfsubjectreviews":
 		text = `{"status":{"userInfo":{"username":"` + us + `"}}}`
