@@ -137,6 +137,11 @@ func (s *schedule) next(r *run, t *rule.Target) kind {
 	return nothing
 }
 
+// exhausted reports whether r is as if it had not fired: nothing more is said, and what is composite never resolves.
+func (s *schedule) exhausted(r *run, ru *rule.Rule, t *rule.Target) bool {
+	return s.strict && ru.Correlation == nil && s.next(r, t) == nothing
+}
+
 // deadline is when it is no use to try the next message any longer.
 func (s *schedule) deadline(r *run, k kind, t *rule.Target) time.Time {
 	switch {
@@ -184,7 +189,7 @@ func (s *schedule) pass(now time.Time, lookup func(id string) *rule.Rule, gone f
 		}
 		what := s.next(r, t)
 		if what == nothing {
-			if s.strict && ru.Correlation == nil { // it never resolves, so it is as if it had not fired
+			if s.exhausted(r, ru, t) { // by a reload
 				delete(s.runs, k)
 			}
 			continue
@@ -256,6 +261,9 @@ func (s *schedule) done(j job, err error, now time.Time) string {
 		}
 		r.Sent++
 		r.Due = r.Due.Add(interval(j.at))
+	}
+	if s.exhausted(r, j.rule, j.at) {
+		delete(s.runs, r.key())
 	}
 	return result
 }
