@@ -26,7 +26,7 @@ import (
 
 // The values of Options.Compat.
 const (
-	Grouped = "grouped" // a rule that fires on is one alert, which is resolved when it has been quiet for a while
+	Default = "default" // a rule that fires on is one alert, which is resolved when it has been quiet for a while
 	Strict  = "strict"  // as Parseable does it: each target has its round of messages, and what is composite never resolves
 )
 
@@ -37,7 +37,7 @@ type Options struct {
 	Rule func(id string) (*rule.Rule, bool)
 	// Silenced reports whether a finding begins no alert. Alerts that have begun go on. nil: none is.
 	Silenced     func(f *alert.Finding) bool
-	Compat       string        // Grouped (or ""), or Strict
+	Compat       string        // Default (or ""), or Strict
 	ResolveAfter time.Duration // without a finding an alert is over after that; 0: 5 minutes. Not of Strict
 	MaxAge       time.Duration // findings of events older than that begin nothing; 0: 24 hours
 	MaxActive    int           // alerts at a time, each target's counted; 0: 1,000
@@ -82,8 +82,8 @@ func New(o Options) (*Notifier, error) {
 	if o.Rule == nil {
 		return nil, errors.New("cannot make targets: rules are wanted")
 	}
-	if o.Compat = cmp.Or(o.Compat, Grouped); o.Compat != Grouped && o.Compat != Strict {
-		return nil, fmt.Errorf("cannot make targets: compat is %.60q; %s or %s is expected", o.Compat, Grouped, Strict)
+	if o.Compat = cmp.Or(o.Compat, Default); o.Compat != Default && o.Compat != Strict {
+		return nil, fmt.Errorf("cannot make targets: compat is %.60q; %s or %s is expected", o.Compat, Default, Strict)
 	}
 	if o.Silenced == nil {
 		o.Silenced = func(*alert.Finding) bool { return false }

@@ -425,7 +425,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			what := rapid.SampledFrom([][2]string{{"composite", ""}, {"column", ""}, {"column", finding.Resolved}}).Draw(t, "what")
 			findings = append(findings, fires(uint64(i+1), what[0], what[1], at))
 		}
-		o := Options{Rule: all.get, Compat: rapid.SampledFrom([]string{Grouped, Strict}).Draw(t, "compat")}
+		o := Options{Rule: all.get, Compat: rapid.SampledFrom([]string{Default, Strict}).Draw(t, "compat")}
 		play := func(kill func() bool) *scene {
 			s := &scene{t: t, o: o, now: epoch, findings: findings, kill: kill}
 			s.o.Now = func() time.Time { return s.now }

@@ -166,7 +166,7 @@ func TestTutorial(t *testing.T) {
 		"grouped":        {tutorial, "", [][2]string{{demo, "get"}, {demo, "list"}}, []string{fired, fired, fired, fired, fired, fired, "Unauthorised access on auditdemo is now resolved "}},
 		"nobody":         {tutorial, Strict, [][2]string{{allowed, "list"}}, nil},
 		"strict column":  {column, Strict, [][2]string{{demo, "list"}, {demo, "get"}, {demo, "list"}, {demo, "get"}}, []string{two, "Two reads on auditdemo is now resolved "}},
-		"grouped column": {column, Grouped, [][2]string{{demo, "list"}, {demo, "list"}}, []string{two, two, "Two reads on auditdemo is now resolved "}},
+		"grouped column": {column, Default, [][2]string{{demo, "list"}, {demo, "list"}}, []string{two, two, "Two reads on auditdemo is now resolved "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := newInbox()
