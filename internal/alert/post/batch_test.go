@@ -40,19 +40,19 @@ func TestEachFindingOnce(t *testing.T) {
 		var want []string
 		for range rapid.IntRange(1, 4).Draw(t, "batches") {
 			fs := make([]alert.Finding, rapid.IntRange(1, 5).Draw(t, "size"))
-			any := false
+			some := false
 			for i := range fs {
 				fs[i].ID = fmt.Sprint(len(want))
 				want = append(want, fs[i].ID)
 				bad[fs[i].ID] = rapid.IntRange(0, 4).Draw(t, "refused") == 0
-				any = any || bad[fs[i].ID]
+				some = some || bad[fs[i].ID]
 			}
 			err := untilDone(fs)
-			if errors.Is(err, alert.ErrRejected) != any {
-				t.Fatalf("a batch with refused ones %t: %v", any, err)
+			if errors.Is(err, alert.ErrRejected) != some {
+				t.Fatalf("a batch with refused ones %t: %v", some, err)
 			}
 			for i := range fs {
-				if any && errors.Is(untilDone(fs[i:i+1]), alert.ErrRejected) != bad[fs[i].ID] {
+				if some && errors.Is(untilDone(fs[i:i+1]), alert.ErrRejected) != bad[fs[i].ID] {
 					t.Fatalf("finding %s alone", fs[i].ID)
 				}
 			}
