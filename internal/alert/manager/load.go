@@ -71,7 +71,8 @@ func load(file string, external *url.URL) (*loaded, error) {
 		read = func() (*config.Config, error) { return config.LoadFile(file) }
 	}
 	if err := yaml.Unmarshal([]byte(src.text), &src.root); err != nil {
-		return nil, src.fail(collectLines(src.text), "", err)
+		// The error has no value of the file in it, but it may have what was taken for the name of an anchor.
+		return nil, src.fail(collectLines(src.text), "", errors.New(anchor.ReplaceAllString(err.Error(), "anchor")))
 	}
 	src.sec = collect(&src.root, filepath.Dir(file))
 	conf, err := read()
@@ -108,6 +109,8 @@ func readFile(name string) ([]byte, error) {
 	}
 	return b, err
 }
+
+var anchor = regexp.MustCompile(`anchor '[^']*'`)
 
 var lineOf = regexp.MustCompile(`(?:yaml: )?(?:unmarshal errors:)?\s*line (\d+): `)
 
@@ -149,16 +152,36 @@ func (s *source) blame(err error) string {
 	for _, p := range s.parts() {
 		if b, merr := yaml.Marshal(p.doc); merr == nil {
 			if _, lerr := config.Load(string(b)); lerr != nil {
+				if n := named(p.node, err); n != nil {
+					return s.at(n)
+				}
 				return s.at(p.node)
 			}
 		}
 	}
-	for _, m := range quotedName.FindAllStringSubmatch(err.Error(), -1) {
-		if n := find(&s.root, m[1], err.Error()); n != nil {
+	keys := []string{"route", "receivers", "inhibit_rules", "mute_time_intervals", "time_intervals", "global"}
+	if strings.Contains(err.Error(), "unique") {
+		keys = keys[1:] // a route may use a name as often as it likes
+	}
+	for _, key := range keys {
+		if n := named(child(&s.root, key), err); n != nil {
 			return s.at(n)
 		}
 	}
 	return ""
+}
+
+// named looks for the first value that an error quotes; for the last, if the error is that it is there twice.
+func named(in *yaml.Node, err error) (found *yaml.Node) {
+	twice := strings.Contains(err.Error(), "unique")
+	for _, m := range quotedName.FindAllStringSubmatch(err.Error(), -1) {
+		walkUnder(in, "", "", 0, func(_, _ string, n *yaml.Node) {
+			if n.Value == m[1] && (found == nil || twice) {
+				found = n
+			}
+		})
+	}
+	return found
 }
 
 // err2text is what the error about an address says of it: a piece may be part of a password.
@@ -240,19 +263,6 @@ func routes(n *yaml.Node) []*yaml.Node {
 		out = append(out, routes(c)...)
 	}
 	return out
-}
-
-// find looks for a name: its last place if it is told to be there twice, else its first, routes before the rest.
-func find(root *yaml.Node, name, text string) (found *yaml.Node) {
-	twice := strings.Contains(text, "unique")
-	for _, key := range []string{"route", "receivers", "inhibit_rules", "time_intervals", "mute_time_intervals", "global"} {
-		walkUnder(child(root, key), key, "", 0, func(_, _ string, n *yaml.Node) {
-			if n.Value == name && (found == nil || twice) {
-				found = n
-			}
-		})
-	}
-	return found
 }
 
 // Check reads and checks a configuration file without starting anything; "" is the default configuration. own are the names of the

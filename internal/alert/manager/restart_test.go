@@ -38,7 +38,9 @@ func (r *recorder) Notify(ctx context.Context, g alert.Group) error {
 
 func (r *recorder) Close() { r.closed.Add(1) }
 
-func (r *recorder) own(string) []Own { return []Own{{Kind: "recorder", Receiver: r, SendResolved: true}} }
+func (r *recorder) own(string) []Own {
+	return []Own{{Kind: "recorder", Receiver: r, SendResolved: true}}
+}
 
 // clone copies a folder as a crash would leave it.
 func clone(t *testing.T, from string) string {

@@ -183,7 +183,7 @@ func (s *secrets) addURL(v string) {
 		s.add(u.Path)
 	}
 	for part := range strings.SplitSeq(u.Path, "/") {
-		if len(part) >= 16 {
+		if len(part) >= 16 || len(part) >= 8 && strings.ContainsAny(part, "0123456789") {
 			s.add(part)
 		}
 	}

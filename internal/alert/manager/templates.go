@@ -72,36 +72,33 @@ func (c *checker) file(name string) (*texttemplate.Template, error) {
 	c.files[base] = name
 	t, err := texttemplate.New(base).Funcs(texttemplate.FuncMap(template.DefaultFuncs)).Parse(string(b))
 	if err != nil {
-		return nil, c.place(err, "")
+		return nil, c.place(err, "") // it has the file's name
 	}
 	return t, nil
 }
 
-var templateError = regexp.MustCompile(`(?s)^(?:html/)?template: ?([^:]*):(\d+):((?:\d+:)?.*)$`)
+var templateError = regexp.MustCompile(`(?s)^(?:html/)?template: ?([^:]*):(\d+):(\d+:)?\s*(.*)$`)
 
 // place puts the path of a template's file, or the place in the configuration, into an error of a template.
 func (c *checker) place(err error, where string) error {
 	m := templateError.FindStringSubmatch(err.Error())
 	if m == nil {
-		if where == "" {
-			return err
-		}
 		return fmt.Errorf("%s: %w", where, err)
 	}
-	name, line, rest := m[1], m[2], strings.TrimSpace(m[3])
+	name, line, column, text := m[1], m[2], m[3], m[4]
 	if path, ok := c.files[name]; ok {
 		if where != "" {
-			rest += " (used at " + where + ")"
+			text += " (used at " + where + ")"
 		}
-		return fmt.Errorf("%s:%s: %s", path, line, rest)
+		return fmt.Errorf("%s:%s:%s %s", path, line, column, text)
 	}
 	if name != "" {
-		rest = fmt.Sprintf("%s:%s: %s", name, line, rest)
+		text = fmt.Sprintf("%s:%s: %s", name, line, text)
 	} else if file, first, ok := cutLast(where); ok {
 		n, _ := strconv.Atoi(line)
 		where = fmt.Sprintf("%s:%d", file, first+n-1)
 	}
-	return fmt.Errorf("%s: template: %s", where, rest)
+	return fmt.Errorf("%s: template: %s", where, text)
 }
 
 // cutLast takes the line off a place.
