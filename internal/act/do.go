@@ -101,7 +101,15 @@ func (j *job) remove(ctx context.Context, path string, preconditions map[string]
 	if len(preconditions) > 0 {
 		options["preconditions"] = preconditions
 	}
+	j.only(options)
 	return j.c.send(ctx, http.MethodDelete, path, j.dry(), options, nil)
+}
+
+// only makes DeleteOptions those of a dry run. Where a request has them as its body, the API server does not look at the query.
+func (j *job) only(options map[string]any) {
+	if j.dry() {
+		options["dryRun"] = []string{"All"}
+	}
 }
 
 func (j *job) mark(ctx context.Context) error {
@@ -156,9 +164,10 @@ func (j *job) evict(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	options := map[string]any{"preconditions": map[string]string{"uid": o.Metadata.UID}}
+	j.only(options)
 	return j.c.send(ctx, http.MethodPost, j.t.path()+"/eviction", j.dry(), map[string]any{
-		"apiVersion": "policy/v1", "kind": "Eviction", "metadata": map[string]string{"name": j.t.name, "namespace": j.t.namespace},
-		"deleteOptions": map[string]any{"preconditions": map[string]string{"uid": o.Metadata.UID}},
+		"apiVersion": "policy/v1", "kind": "Eviction", "metadata": map[string]string{"name": j.t.name, "namespace": j.t.namespace}, "deleteOptions": options,
 	}, nil)
 }
 

@@ -39,6 +39,9 @@ func (a *Actor) guard(ctx context.Context, j *job, ev []finding.Evidence) error 
 			j.ev = whole
 		}
 	}
+	if o := body(j.ev.RequestObject); o != nil && o.Kind == "DeleteOptions" && len(o.DryRun) > 0 {
+		return errTriedOnly
+	}
 	if j.t, err = targetOf(j.Kind, j.ev); err != nil {
 		return err
 	}
@@ -109,10 +112,12 @@ func guardRequest(j *job) error {
 		return deny("the request was answered with %d: a request that was refused sets off nothing on its object", c)
 	}
 	if triedOnly(j.f) {
-		return deny("the request was a dry run, which changed nothing")
+		return errTriedOnly
 	}
 	return nil
 }
+
+var errTriedOnly = deny("the request was a dry run, which changed nothing")
 
 func triedOnly(f *alert.Finding) bool {
 	_, query, _ := strings.Cut(f.Event.RequestURI, "?")

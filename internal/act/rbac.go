@@ -102,9 +102,13 @@ type scoped struct {
 	actions []string
 }
 
+func (s scopes) index(space string, g grant) int {
+	return slices.IndexFunc(s[space], func(o scoped) bool { return fmt.Sprint(o.grant) == fmt.Sprint(g) })
+}
+
 func (s scopes) add(space string, action string, list []grant) {
 	for _, g := range list {
-		i := slices.IndexFunc(s[space], func(o scoped) bool { return fmt.Sprint(o.grant) == fmt.Sprint(g) })
+		i := s.index(space, g)
 		if i < 0 {
 			s[space] = append(s[space], scoped{grant: g})
 			i = len(s[space]) - 1
@@ -143,6 +147,11 @@ func RBAC(actions []Action, namespace, account string) ([]byte, error) {
 		if a.ClusterScoped {
 			all.add("", a.Name, cluster)
 			all.add(defaultNamespace, a.Name, events)
+		}
+	}
+	for ns := range all {
+		if ns != "" { // what is allowed everywhere is allowed there
+			all[ns] = slices.DeleteFunc(all[ns], func(g scoped) bool { return all.index("", g.grant) >= 0 })
 		}
 	}
 	return all.print(namespace, account), nil

@@ -72,6 +72,7 @@ type object struct {
 	}
 	RoleRef  struct{ Kind, Name string }
 	Subjects []subject
+	DryRun   []string // of DeleteOptions
 }
 
 type owner struct {
