@@ -39,6 +39,7 @@ func TestKubectl(t *testing.T) {
 		{"watch", "apps/deployments shop web", "allowWatchBookmarks=true&fieldSelector=metadata.name%3Dweb&watch=true", "", "rollout status deployment web -n shop"},
 		{"get", "/secrets team-a db", "", "", "get secret db -n team-a"},
 		{"get", "/namespaces a a", "", "", "get namespace a"},
+		{"list", "extensions/daemonsets a", "", "", "get daemonsets -n a"},
 		{"get", "example.test/databases a b", "", "", "get databases.example.test b -n a"},
 		{"get", "apps/deployments/scale a b", "", "", "get deployment b -n a --subresource=scale"},
 		{"list", "/events shop", "limit=500&fieldSelector=involvedObject.name%3Dp,involvedObject.namespace%3Dshop,involvedObject.uid%3D1", "", "describe pod p -n shop"},
