@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // Handler answers Alertmanager's API under /api/v2/. Who may call it is for its caller to check.
@@ -14,9 +15,11 @@ func (m *Manager) Handler() http.Handler { return m.handler }
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
-		if r.URL.Path != "/api/v2/status" {
-			next.ServeHTTP(w, r)
-			return
+		for _, known := range []string{"/api/v2/alerts", "/api/v2/silence", "/api/v2/receivers"} { // the rest is the status
+			if strings.HasPrefix(r.URL.Path, known) {
+				next.ServeHTTP(w, r)
+				return
+			}
 		}
 		kept := &keeper{header: w.Header(), status: http.StatusOK}
 		next.ServeHTTP(kept, r)

@@ -60,11 +60,22 @@ func (c *conns) close() {
 
 // Read implements net.Conn.
 func (c *conn) Read(b []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.of.idle)); err != nil {
+	if err := c.extend(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)
 }
+
+// Write implements net.Conn.
+func (c *conn) Write(b []byte) (int, error) {
+	if err := c.extend(); err != nil { // for the one that waits for the answer
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+// extend gives an answer a little more time than its attempt has: the attempt's own error says more.
+func (c *conn) extend() error { return c.SetDeadline(time.Now().Add(c.of.idle + 2*grace)) }
 
 // Close implements net.Conn.
 func (c *conn) Close() error {

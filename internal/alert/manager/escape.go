@@ -83,7 +83,7 @@ func escaped(ctx context.Context, escape func(string) string, alerts []*amalert.
 
 // escapeName leaves ordinary names alone: templates refer to them.
 func escapeName(name string, escape func(string) string) string {
-	if model.LabelName(name).IsValidLegacy() {
+	if model.LegacyValidation.IsValidLabelName(name) {
 		return name
 	}
 	return escape(name)

@@ -82,7 +82,6 @@ func TestFaults(t *testing.T) {
 }
 
 func TestBrokenTLS(t *testing.T) {
-	failed := make(chan struct{}, 100)
 	bad := httptest.NewUnstartedServer(http.NotFoundHandler())
 	bad.Config.ErrorLog = log.New(io.Discard, "", 0)
 	bad.StartTLS()
@@ -91,16 +90,31 @@ func TestBrokenTLS(t *testing.T) {
 	m := start(t, Options{ConfigFile: yml(t, twoReceivers, "BAD", bad.URL, "GOOD", good)})
 	put(t, m, firing("alertname", "A"))
 	next(t, got)
-	go func() {
-		for m.Receivers()[0].Failed < 2 {
-			<-time.After(10 * time.Millisecond)
-		}
-		failed <- struct{}{}
-	}()
-	next(t, failed)
+	for begin := time.Now(); m.Receivers()[0].Failed < 2 && time.Since(begin) < patience; {
+		<-time.After(10 * time.Millisecond)
+	}
 	s := m.Receivers()[0]
 	if s.FailingSince.IsZero() || !strings.Contains(s.LastError, "certificate") || testutil.ToFloat64(m.metrics.failing.WithLabelValues("both", "webhook", "0")) != 1 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Telegram's client does not heed a context: the end of its connection ends it.
+func TestStopEndsHangingTelegram(t *testing.T) {
+	came := make(chan struct{}, 10)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		came <- struct{}{}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(s.Close)
+	m := start(t, Options{ConfigFile: yml(t, "route: {receiver: x, group_wait: 1ms}\nreceivers: [{name: x, telegram_configs: [{api_url: URL, bot_token: abc, chat_id: 1}]}]", "URL", s.URL)})
+	put(t, m, firing("alertname", "A"))
+	next(t, came)
+	begin := time.Now()
+	stop(t, m)
+	if d := time.Since(begin); d > 4*time.Second {
+		t.Errorf("stopped after %v", d)
 	}
 }
 
@@ -141,11 +155,13 @@ func TestOwnReceiver(t *testing.T) {
 		m := start(t, Options{Own: r.own})
 		put(t, m, firing("alertname", "A"))
 		<-r.got
+		synctest.Wait()
 		if d := at[1].Sub(at[0]); d < 7*time.Second || d > 9*time.Second {
 			t.Errorf("a pause of 7 s was asked for, it was %v", d)
 		}
 		put(t, m, firing("alertname", "B"))
 		<-time.After(50 * time.Second)
+		synctest.Wait()
 		if len(at) != 4 {
 			t.Errorf("%d attempts: what is rejected is tried again", len(at))
 		}

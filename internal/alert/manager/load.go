@@ -142,7 +142,7 @@ func (s *source) blame(err error) string {
 		}
 		if u, err := url.Parse(n.Value); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			s.sec.add(n.Value)
-			s.sec.values = append(s.sec.values, err2text(err)...)
+			s.sec.values = append(s.sec.values, pieces(err)...)
 			bad = fmt.Sprintf("%s: %s", s.at(n), key)
 		}
 	})
@@ -184,17 +184,13 @@ func named(in *yaml.Node, err error) (found *yaml.Node) {
 	return found
 }
 
-// err2text is what the error about an address says of it: a piece may be part of a password.
-func err2text(err error) []string {
+// pieces are what the error about an address shows of it: they may be parts of a password.
+func pieces(err error) []string {
 	var bad *url.Error
 	if !errors.As(err, &bad) {
 		return nil
 	}
-	var pieces []string
-	for _, m := range quotedName.FindAllString(bad.Err.Error(), -1) {
-		pieces = append(pieces, m)
-	}
-	return pieces
+	return quotedName.FindAllString(bad.Err.Error(), -1)
 }
 
 // part is a configuration with one part of the file in it, and otherwise nothing that can be wrong.
