@@ -18,7 +18,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"whodunit/internal/act"
 	"whodunit/internal/alert"
+	"whodunit/internal/alert/incident"
+	"whodunit/internal/alert/manager"
+	"whodunit/internal/alert/remote"
+	"whodunit/internal/alert/target"
 	"whodunit/internal/api"
 	"whodunit/internal/auth"
 	"whodunit/internal/auth/certs"
@@ -40,6 +45,7 @@ type Options struct {
 	DataDir string // wins over the configuration's, also at a reload
 	Version string
 	Stdin   io.Reader
+	Stdout  io.Writer // where findings and alerts go that the configuration sends to standard output; nil: os.Stdout
 	// Backfill is told how far a followed file is read while there is much to catch up on: a progress bar. It may be nil.
 	Backfill func(path string, done, total int64)
 	Level    *slog.LevelVar // of Log, for reload; may be nil
@@ -61,7 +67,13 @@ type App struct {
 	detector         *detect.Detector
 	detectReader     *journal.Reader
 	alertMetrics     *alert.Metrics
-	notifying        *notifying
+	feeding          *feeding
+	manager          *manager.Manager // nil where alerts go elsewhere: to remote
+	remote           *remote.Remote
+	incidents        *incident.Tracker
+	stopIncidents    func() // ends the reading of findings for them
+	targets          *target.Notifier
+	actor            *act.Actor      // nil: there are no actions
 	restCtx          context.Context //nolint:containedctx // receivers of a reloaded configuration live as long as the others
 	newRules         func(config.Rules) (*detect.Rules, error)
 	rulesChanged     chan struct{}
@@ -103,7 +115,7 @@ func New(o Options) (_ *App, err error) {
 			err = errors.Join(err, a.Stop())
 		}
 	}()
-	for _, step := range []func() error{a.openJournals, a.openAuth, a.makeRules, a.makeAlerts, a.makeSources, a.makeServer} {
+	for _, step := range []func() error{a.openJournals, a.openAuth, a.makeRules, a.listen, a.makeAlerts, a.makeActions, a.makeSources, a.makeServer} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -168,6 +180,14 @@ func (a *App) FirstLogin() auth.Credentials {
 	return c
 }
 
+// stdout is where what the configuration sends to standard output goes.
+func (a *App) stdout() io.Writer {
+	if a.o.Stdout != nil {
+		return a.o.Stdout
+	}
+	return os.Stdout
+}
+
 // URL is where people find the server, WebhookURL where API servers do ("" where that is off).
 func (a *App) URL() string { return address(a.cfg.Server.TLS.Mode, a.listener) }
 
@@ -192,8 +212,12 @@ func (a *App) Start(ctx context.Context) {
 	a.cancelRest = cancelRest
 	a.restWG.Go(func() { a.run(rctx, "rules", a.watchRules) })
 	a.restCtx = rctx
-	if err := a.notify(rctx, a.cfg.Alerts); err != nil { // before there are findings: a new receiver begins at the newest
-		a.failed <- err
+	for _, step := range []func() error{ // before there are findings: a new receiver begins at the newest
+		func() error { return a.feed(rctx, a.cfg.Alerts) }, func() error { return a.startAlerts(rctx) }, func() error { return a.startActions(rctx) },
+	} {
+		if err := step(); err != nil {
+			a.failed <- err
+		}
 	}
 	a.restWG.Go(func() { a.run(rctx, "detector", a.detector.Run) })
 	a.restWG.Go(func() {
@@ -248,10 +272,14 @@ func (a *App) stop() error {
 	}
 	if a.cancelRest != nil {
 		a.cancelRest()
-		a.stopNotifying()
+		a.stopFeeding()
 		if !waited(ctx, &a.restWG) {
 			errs = append(errs, errors.New("the detector did not stop in time"))
 		}
+	}
+	errs = append(errs, a.stopAlerts(ctx))
+	if a.actor != nil {
+		a.actor.Close()
 	}
 	if a.detectReader != nil {
 		a.detectReader.Close()

@@ -68,7 +68,7 @@ func (a *App) makeRules() error {
 	}
 	a.detectReader = a.events.Reader(start)
 	a.detector, err = detect.New(detect.Options{
-		Reader: a.remembering(a.detectReader, compiled.Load(), start), Rules: &a.current, Emit: a.findings.Append, From: from, Program: program, Compiled: compiled, Metrics: metrics, Logger: a.o.Log,
+		Reader: a.remembering(a.detectReader, compiled.Load(), start), Rules: &a.current, Emit: a.findings.Append, From: from, Program: program, Compiled: compiled, Metrics: metrics, Logger: a.o.Log, Own: a.ownRequest,
 		Judge: detect.JudgeOptions{Lateness: lateness, Correlations: correlate.NewMetrics(a.reg)},
 		Save:  func(_ context.Context, next uint64) error { return cursor.Save(next) },
 	})

@@ -22,6 +22,12 @@ import (
 	"whodunit/internal/ui"
 )
 
+// listen opens the address for people, so that what is made later knows it.
+func (a *App) listen() (err error) {
+	a.listener, err = listen(a.cfg.Server.Listen, "server.listen")
+	return err
+}
+
 func (a *App) makeServer() error {
 	conf, err := a.tls("server", a.cfg.Server.TLS, nil)
 	if err != nil {
@@ -36,15 +42,12 @@ func (a *App) makeServer() error {
 		Events:   api.Set{Search: segmentstore.New(a.events, asked), Tail: tailer{a.events}},
 		Findings: api.Set{Search: segmentstore.New(a.findings, asked), Tail: tailer{a.findings}},
 		Language: api.Language{Parse: query.Parse, Time: query.ParseTime, Path: query.Path},
-		Auth:     a.auth, Rules: a.ruleList, Version: a.o.Version, Status: a.status,
+		Auth:     a.auth, Rules: a.ruleList, Version: a.o.Version, Status: a.status, Alerts: a.alertAPI(),
 		Ready:   []api.Check{{Name: "journal", Ready: a.journalReady}, {Name: "sources", Ready: a.sourcesReady}},
 		Metrics: promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{Registry: a.reg}), MetricsAuth: a.cfg.Server.MetricsAuth,
 		UI: page, Logger: a.o.Log, Registerer: a.reg,
 	})
 	if err != nil {
-		return err
-	}
-	if a.listener, err = listen(a.cfg.Server.Listen, "server.listen"); err != nil {
 		return err
 	}
 	a.server = api.NewServer(a.api, a.o.Log)
@@ -183,12 +186,10 @@ func (a *App) take(old, next config.Config) error {
 	if a.o.Level != nil {
 		a.o.Level.Set(Level(next.Log.Level))
 	}
-	var alerts error
-	if !reflect.DeepEqual(old.Alerts, next.Alerts) {
-		if alerts = a.notify(a.restCtx, next.Alerts); alerts != nil {
-			a.log.Error("alerts are not taken over", "err", alerts)
-			next.Alerts = old.Alerts
-		}
+	alerts := a.takeAlerts(old.Alerts, next.Alerts, reflect.DeepEqual(old.Alerts, next.Alerts))
+	if alerts != nil {
+		a.log.Error("alerts are not taken over", "err", alerts)
+		next.Alerts = old.Alerts
 	}
 	rules := a.setRules(old.Rules, next.Rules)
 	if rules != nil {
@@ -204,14 +205,24 @@ func (a *App) take(old, next config.Config) error {
 // watchEvery is how often the configuration's file is looked at.
 const watchEvery = 2 * time.Second
 
-// WatchConfig reloads when the file's content or its place changes, until ctx is done. It polls: that works on every file system and
+// WatchConfig reloads when the file's content or its place changes, or those of the Alertmanager configuration that it names, until ctx is done. It polls: that works on every file system and
 // for mounted ConfigMaps.
 func (a *App) WatchConfig(ctx context.Context) {
 	if a.o.Path == "" {
 		<-ctx.Done()
 		return
 	}
-	last := stamp(a.o.Path)
+	seen := func() string {
+		a.mu.Lock()
+		alerts := a.cfg.Alerts.AlertmanagerConfig
+		a.mu.Unlock()
+		text := stamp(a.o.Path)
+		if alerts != "" {
+			text += "\n" + stamp(alerts)
+		}
+		return text
+	}
+	last := seen()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -220,7 +231,7 @@ func (a *App) WatchConfig(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if now := stamp(a.o.Path); now != last {
+		if now := seen(); now != last {
 			last = now
 			_ = a.Reload() // said in the log
 		}

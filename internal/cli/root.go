@@ -133,7 +133,7 @@ Exit status: 0 found, 1 nothing found, 2 trouble.`,
 		}
 	}
 	add("ask", c.whoCmd(), c.queryCmd(), c.tailCmd(), c.topCmd(), c.errorsCmd(), c.loadCmd(), c.findingsCmd(), c.alertsCmd(), c.scanCmd())
-	add("run", c.serveCmd(), c.importCmd(), c.rulesCmd(), c.journalCmd(), c.tokenCmd(), c.passwordCmd(), c.webhookConfigCmd())
+	add("run", c.serveCmd(), c.importCmd(), c.rulesCmd(), c.actCmd(), c.journalCmd(), c.tokenCmd(), c.passwordCmd(), c.webhookConfigCmd())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())
 	})

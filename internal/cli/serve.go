@@ -73,7 +73,7 @@ func (c *cmdline) serve(ctx context.Context, path, data string, imports []string
 	}
 	level := &slog.LevelVar{}
 	level.Set(app.Level(cfg.Log.Level))
-	a, err := app.New(app.Options{Config: cfg, Path: path, DataDir: data, Version: c.version, Stdin: c.In, Backfill: c.backfill(), Level: level, Log: c.logger(cfg.Log, level)})
+	a, err := app.New(app.Options{Config: cfg, Path: path, DataDir: data, Version: c.version, Stdin: c.In, Stdout: c.Out, Backfill: c.backfill(), Level: level, Log: c.logger(cfg.Log, level)})
 	if err != nil {
 		return err
 	}

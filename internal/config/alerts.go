@@ -61,6 +61,9 @@ type HTTP struct {
 	// A file with a bearer token, read again for each request. ${NAME} is replaced by the environment variable.
 	TokenFile string `yaml:"token_file" example:"${CREDENTIALS_DIRECTORY}/token"`
 
+	// What the token is sent as: ApiKey is Elasticsearch's.
+	TokenScheme string `yaml:"token_scheme" oneof:"Bearer ApiKey"`
+
 	// The user of basic authentication.
 	Username string `yaml:"username" example:"whodunit"`
 
@@ -210,6 +213,9 @@ type ActionCluster struct {
 
 	// How to reach its API server. Without it: the cluster that whodunit runs in, as its service account.
 	Kubeconfig string `yaml:"kubeconfig" example:"/etc/whodunit/kubeconfig"`
+
+	// The context of that file. Without it: its current one.
+	Context string `yaml:"context" example:"prod"`
 }
 
 // Action is something to do about a finding.
@@ -253,6 +259,13 @@ type Action struct {
 	// Labels or annotations to set, for the kinds label and annotate: name=value. {rule}, {user} and {finding} are filled in.
 	Set []string `yaml:"set" example:"[whodunit.dev/suspect=true, 'whodunit.dev/rule={rule}']"`
 
+	// What the kinds label and annotate may change, as resource or resource.group.
+	Resources []string `yaml:"resources" example:"[pods, deployments.apps]"`
+
+	// The roles that kind revert_binding may put back into a changed binding. The API server wants the right to bind them. Without any, only
+	// new bindings are reverted.
+	BindRoles []string `yaml:"bind_roles" example:"[ClusterRole/view, Role/deployer]"`
+
 	// Where kind webhook sends to. It is treated as a secret: only scheme and host are ever shown.
 	URL string `yaml:"url" secret:"url" example:"https://hooks.example.com/respond"`
 
@@ -263,7 +276,7 @@ type Action struct {
 	TokenFile string `yaml:"token_file" example:"${CREDENTIALS_DIRECTORY}/action-token"`
 }
 
-func defaultHTTP() HTTP { return HTTP{Timeout: Duration(10 * time.Second)} }
+func defaultHTTP() HTTP { return HTTP{Timeout: Duration(10 * time.Second), TokenScheme: "Bearer"} }
 
 func (AlertReceiver) defaults() AlertReceiver {
 	return AlertReceiver{Name: "default", Kind: "webhook", HTTP: defaultHTTP(), SendResolved: true}

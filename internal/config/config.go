@@ -208,11 +208,11 @@ func defaults(getenv func(string) string) Config {
 		Journal: Journal{
 			SegmentSize: 32 << 20, SealAfter: Duration(time.Minute), MinFree: 256 << 20, DedupEvents: 300_000,
 		},
-		Rules:  Rules{DefaultPack: true, FalcoCompat: "corrected", FalcoMatching: "all", ParseableCompat: "default", Lateness: Duration(time.Minute), WebsocketVerbs: true},
+		Rules: Rules{DefaultPack: true, FalcoCompat: "corrected", FalcoMatching: "all", ParseableCompat: "default", Lateness: Duration(time.Minute), WebsocketVerbs: true},
 		Alerts: Alerts{Log: true, LogMinSeverity: "medium", MinSeverity: "medium", ResolveAfter: Duration(5 * time.Minute), MaxAge: Duration(24 * time.Hour),
 			AlertmanagerHTTP: defaultHTTP()},
 		Actions: Actions{Namespace: "whodunit"},
-		Log:    Log{Level: "info", Format: "text"},
+		Log:     Log{Level: "info", Format: "text"},
 	}
 }
 

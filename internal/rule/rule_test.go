@@ -63,7 +63,7 @@ func TestLoad(t *testing.T) {
 		{"a syntax error costs one document", map[string]string{"a.yaml": "id: one\n" + ok + "---\nid: [\n---\nid: two\n" + ok},
 			[]string{"one", "two"}, []string{"a.yaml:4: not valid YAML: did not find expected node content"}},
 		{"unknown field", map[string]string{"a.yaml": "id: one\n" + ok + "titel: x\n"}, nil,
-			[]string{`a.yaml:3:1: rule one: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},
+			[]string{`a.yaml:3:1: rule one: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, runbook, actions, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},
 		{"unknown name in the condition", map[string]string{"a.yaml": "id: one\ncondition: verb == 'get' && objctRef.name == ''\n---\nid: two\n" + ok}, []string{"two"},
 			[]string{`a.yaml:2:29: rule one: condition: unknown name "objctRef" in condition; a field of the audit event or a function is expected (did you mean "objectRef"?)`}},
 		{"unknown header field, in a block", map[string]string{"a.yaml": "id: one\ncondition: |\n  verb == 'get' &&\n  user.usernme == ''\n"}, nil,
@@ -74,10 +74,10 @@ func TestLoad(t *testing.T) {
 			[]string{`a.yaml:2:12: rule one: condition: condition gives a string; a bool is expected`}},
 		{"no id, no condition", map[string]string{"a.yaml": "id: x\n", "b.yaml": "condtion: x\n"}, nil,
 			[]string{"a.yaml:1:1: rule x: no condition; a CEL expression is expected",
-				`b.yaml:1:1: unknown field "condtion" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "condition"?)`,
+				`b.yaml:1:1: unknown field "condtion" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, runbook, actions, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "condition"?)`,
 				"b.yaml:1:1: no id; every rule needs one", "b.yaml:1:1: no condition; a CEL expression is expected"}},
 		{"directives", map[string]string{"a.yaml": "%YAML 1.2\n# head\n---\nid: one\n" + ok + "...\n---\nid: two\n" + ok + "titel: x\n"}, []string{"one"}, []string{
-			`a.yaml:10:1: rule two: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},
+			`a.yaml:10:1: rule two: unknown field "titel" in rule; one of id, title, description, severity, tags, level, stages, params, condition, message, group_by, enabled, per_event, silent, references, runbook, actions, false_positives, tests, lists, count, distinct, first_seen, sequence is expected (did you mean "title"?)`}},
 		{"large JSON", map[string]string{"a.json": "[" + strings.Repeat("1,", rule.MaxNodes) + "1]", "b.yaml": "id: one\n" + ok}, []string{"one"},
 			[]string{"a.json:1: not valid JSON: more than 1000000 values"}},
 		{"JSON", map[string]string{"a.json": "{\n\t\"id\": \"one\",\n\t\"condition\": \"verb == 'get'\"\n}\n", "b.json": "{\n\"id\": \"one\",}"}, []string{"one"}, []string{

@@ -204,3 +204,6 @@ func isClean(s string) bool {
 // shown reports whether r is a visible character or a space: no control character, no change of direction, nothing of width zero, no
 // end of a line.
 func shown(r rune) bool { return unicode.IsPrint(r) || unicode.Is(unicode.Zs, r) }
+
+// Labels are those of the alert that f belongs to, as long as its rule has no more of them than the limits allow.
+func Labels(f *alert.Finding) map[string]string { return identify(f).labels() }

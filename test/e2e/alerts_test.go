@@ -1,0 +1,473 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"whodunit/test/e2e/cluster"
+)
+
+// amtoolModule has the version of the Alertmanager packages in go.mod.
+const amtoolModule = "github.com/prometheus/alertmanager/cmd/amtool@v0.34.0"
+
+// amtool is Alertmanager's own command line, built once from the Go module proxy.
+func amtool(t *testing.T) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "whodunit-test", "tools", strings.ReplaceAll(filepath.Base(amtoolModule), "@", "-"))
+	bin := filepath.Join(dir, "amtool")
+	if _, err := os.Stat(bin); err == nil {
+		return bin
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "install", amtoolModule)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build amtool: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// posts is a receiver that remembers, by path.
+type posts struct {
+	*httptest.Server
+	mu   sync.Mutex
+	got  map[string][]string
+	fail map[string]int // path: what it answers
+}
+
+func newPosts(t *testing.T) *posts {
+	p := &posts{got: map[string][]string{}, fail: map[string]int{}}
+	hold := make(chan struct{})
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the server was killed in the middle
+		}
+		p.mu.Lock()
+		p.got[r.URL.Path] = append(p.got[r.URL.Path], string(body))
+		code := p.fail[r.URL.Path]
+		p.mu.Unlock()
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/hangs"):
+			select {
+			case <-r.Context().Done():
+			case <-hold:
+			}
+		case code != 0:
+			if code == http.StatusTooManyRequests {
+				w.Header().Set("Retry-After", "1")
+			}
+			w.WriteHeader(code)
+		case strings.HasSuffix(r.URL.Path, "/slack"):
+			fmt.Fprint(w, "ok")
+		}
+	}))
+	t.Cleanup(func() { close(hold); p.Close() })
+	return p
+}
+
+func (p *posts) at(path string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.got[path])
+}
+
+func (p *posts) answer(path string, code int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fail[path] = code
+}
+
+// alertmanagerYML is as people have it; %s is the receivers' address.
+const alertmanagerYML = `
+global:
+  resolve_timeout: 5m
+templates: [templates/*.tmpl]
+route:
+  receiver: team
+  group_by: [alertname, cluster]
+  group_wait: 1s
+  group_interval: 2s
+  repeat_interval: 1h
+  routes:
+    - matchers: ['alertname="e2e: secret read"']
+      receiver: pager
+      continue: true
+    - matchers: ['alertname="e2e: impersonation"']
+      receiver: chat
+    - matchers: ['alertname="e2e: secret read"']
+      receiver: broken
+inhibit_rules:
+  - source_matchers: ['alertname="e2e: secret read"']
+    target_matchers: ['alertname="e2e: config read"']
+    equal: [user]
+receivers:
+  - name: team
+    webhook_configs: [{url: "%[1]s/team?key=topsecretone"}]
+  - name: pager
+    webhook_configs:
+      - url: "%[1]s/pager"
+        http_config: {authorization: {credentials: topsecrettwo}}
+  - name: broken
+    webhook_configs: [{url: "%[1]s/hangs"}, {url: "%[1]s/refuses/topsecretfour"}]
+  - name: chat
+    slack_configs:
+      - api_url: "%[1]s/topsecretthree/slack"
+        channel: "#ops"
+        title: '{{ template "e2e.title" . }}'
+        text: '{{ range .Alerts }}{{ .Annotations.summary }}{{ end }}'
+`
+
+const alertRules = `id: e2e-secret-read
+title: "e2e: secret read"
+severity: high
+condition: verb in ["get", "list"] && objectRef.resource == "secrets" && user.username in ["dave@example.test", "alice@example.test"]
+message: "{user.username} read {objectRef.name|all secrets}"
+runbook: https://wiki.example.com/secrets
+---
+id: e2e-config-read
+title: "e2e: config read"
+severity: medium
+condition: verb == "get" && objectRef.resource == "configmaps" && user.username in ["dave@example.test", "alice@example.test"]
+message: "{user.username} read {objectRef.name}"
+group_by: [user.username]
+---
+id: e2e-impersonation
+title: "e2e: impersonation"
+severity: high
+condition: has(impersonatedUser.username) && objectRef.resource == "nodes"
+message: "{user.username} is {impersonatedUser.username}"
+`
+
+// tutorialAlert is the alert of Parseable's tutorial on audit logs; its one change is the endpoint.
+const tutorialAlert = `{"version": "v1", "alerts": [{
+  "name": "Unauthorised access", "message": "secret was accessed by an unauthorised user",
+  "rule": {"config": "(verb =%% \"list\" or verb =%% \"get\") and (objectRef_resource = \"secrets\" and user_username !%% \"cloudyuga-test\")", "type": "composite"},
+  "targets": [{"type": "webhook", "endpoint": "%s/parseable", "skip_tls_check": false, "repeat": {"interval": "10s", "times": 5}}]}]}`
+
+type alerting struct {
+	*testing.T
+	w      *server
+	c      *cluster.Cluster
+	p      *posts
+	tool   string
+	http   string // amtool's file
+	tokens string // file with a token
+}
+
+// TestAlerts: what people do with a real cluster becomes alerts that are grouped, routed, silenced and repeated by a standard
+// alertmanager.yml; amtool works; nothing is forgotten over kill -9; no secret is shown.
+func TestAlerts(t *testing.T) {
+	bin := cluster.BinaryFor(t)
+	a := &alerting{T: t, p: newPosts(t), tool: amtool(t)}
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("alertmanager.yml", fmt.Sprintf(alertmanagerYML, a.p.URL))
+	write("templates/title.tmpl", `{{ define "e2e.title" }}{{ .CommonLabels.user }} <https://wiki.example.com|runbook>{{ end }}`)
+	write("rules/e2e.yaml", alertRules)
+	write("rules/tutorial.json", fmt.Sprintf(tutorialAlert, a.p.URL))
+	a.p.answer("/refuses/topsecretfour", http.StatusTooManyRequests)
+	a.w = newServer(t, setup{webhook: true, rules: []string{filepath.Join(dir, "rules")}, more: func(cfg map[string]any) {
+		cfg["rules"].(map[string]any)["default_pack"] = false
+		cfg["rules"].(map[string]any)["parseable_compat"] = "strict"
+		cfg["alerts"] = map[string]any{
+			"alertmanager_config": filepath.Join(dir, "alertmanager.yml"), "resolve_after": "20s", "external_url": "https://whodunit.example.com",
+			"receivers":     []any{map[string]any{"name": "pager", "kind": "file", "path": filepath.Join(dir, "pager.jsonl")}},
+			"falcosidekick": []any{map[string]any{"url": a.p.URL + "/falcosidekick"}},
+			"elasticsearch": []any{map[string]any{"url": a.p.URL + "/elastic", "index_prefix": "alerts"}},
+			"files":         []any{map[string]any{"path": filepath.Join(dir, "findings.jsonl"), "query": "rule:e2e-secret-read"}},
+		}
+	}})
+	a.c = cluster.For(t, cluster.Config{Binary: bin, Webhook: a.w.hook(cluster.Batch)})
+	a.http = filepath.Join(dir, "amtool.yml")
+	a.w.kill()
+	a.w.reader = a.token()
+	a.w.start()
+	a.tokens = filepath.Join(dir, "token")
+	write("token", a.w.reader)
+	write("amtool.yml", fmt.Sprintf("authorization: {credentials: %s}\ntls_config: {ca_file: %s}\n", a.w.reader, filepath.Join(a.w.dir, "tls", "ca.crt")))
+
+	a.kubectl(cluster.Admin, "create", "secret", "generic", "db", "-n", "team-a", "--from-literal=password=example")
+	a.kubectl(cluster.Admin, "create", "configmap", "settings", "-n", "team-a")
+	a.kubectl(cluster.Dave, "get", "secret", "db", "-n", "team-a")
+	a.kubectl(cluster.Dave, "get", "configmap", "settings", "-n", "team-a")
+	a.kubectl(cluster.Admin, "get", "nodes", "--as=<!channel> & <http://evil.example.com|friend>", "--as-group=system:masters")
+	a.firing()
+	a.chat()
+	a.others(dir)
+	a.amtool()
+	a.restart()
+	a.parseable()
+	a.silent()
+	a.secrets()
+}
+
+func (a *alerting) kubectl(user string, args ...string) {
+	a.Helper()
+	if r := a.c.Kubectl(a.Context(), user, args...); r.Err != nil {
+		a.Fatalf("kubectl %v: %v %s", args, r.Err, r.Stderr)
+	}
+}
+
+// token is one that may read and silence. The server does not run.
+func (a *alerting) token() string {
+	a.Helper()
+	out, err := a.w.run(a.Context(), "token", "--name", "e2e", "--scope", "read,operate")
+	if err != nil {
+		a.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// notification is Alertmanager's webhook body, as far as it is looked at here.
+type notification struct {
+	Status, Receiver string
+	Alerts           []struct {
+		Status              string
+		Labels, Annotations map[string]string
+	}
+}
+
+func (a *alerting) notifications(path string) (out []notification) {
+	a.Helper()
+	for _, body := range a.p.at(path) {
+		var n notification
+		if err := json.Unmarshal([]byte(body), &n); err != nil {
+			a.Fatalf("%v: %s", err, body)
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// firing: the pager has one alert with all that a person wants to know, and the receivers that hang and refuse hinder nobody.
+func (a *alerting) firing() {
+	eventually(a.T, soonLimit, "the pager is called", func(context.Context) error {
+		if len(a.p.at("/pager")) == 0 {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	n := a.notifications("/pager")[0]
+	if n.Status != "firing" || len(n.Alerts) != 1 {
+		a.Fatalf("%+v", n)
+	}
+	for k, want := range map[string]string{"alertname": "e2e: secret read", "severity": "high", "cluster": clusterName, "rule": "e2e-secret-read",
+		"user": cluster.Dave, "namespace": "team-a", "resource": "secrets"} {
+		if got := n.Alerts[0].Labels[k]; got != want {
+			a.Errorf("label %s is %q, want %q", k, got, want)
+		}
+	}
+	for k, want := range map[string]string{"summary": cluster.Dave + " read db", "runbook": "https://wiki.example.com/secrets", "link": "https://whodunit.example.com/",
+		"command": "kubectl", "first_event": "", "last_event": "", "count": "1"} {
+		if got, ok := n.Alerts[0].Annotations[k]; !ok || !strings.Contains(got, want) {
+			a.Errorf("annotation %s is %q, want %q in it", k, got, want)
+		}
+	}
+	eventually(a.T, soonLimit, "the failing receivers are seen to fail", func(ctx context.Context) error {
+		text, err := a.w.get(ctx, "/metrics")
+		if err == nil && (len(a.p.at("/hangs")) == 0 || len(a.p.at("/refuses/topsecretfour")) < 2 || !strings.Contains(text, `receiver="broken"`)) {
+			err = errors.New("they are not")
+		}
+		return err
+	})
+}
+
+// chat: hostile text reaches Slack escaped, the template's own markup does not.
+func (a *alerting) chat() {
+	eventually(a.T, soonLimit, "Slack has it", func(context.Context) error {
+		text := strings.Join(a.p.at("/topsecretthree/slack"), "\n")
+		text = strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(text)
+		switch {
+		case text == "":
+			return errors.New("it has nothing")
+		case strings.Contains(text, "<!channel>") || strings.Contains(text, "<http://evil") || !strings.Contains(text, "&lt;!channel&gt; &amp; "):
+			a.Fatalf("not escaped: %s", text)
+		case !strings.Contains(text, "<https://wiki.example.com|runbook>"):
+			a.Fatalf("the template is escaped: %s", text)
+		}
+		return nil
+	})
+}
+
+// others: the receivers beyond Alertmanager's.
+func (a *alerting) others(dir string) {
+	eventually(a.T, soonLimit, "the other receivers have it", func(context.Context) error {
+		for name, want := range map[string]string{"pager.jsonl": `"e2e: secret read"`, "findings.jsonl": `"rule":"e2e-secret-read"`} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err == nil && !bytes.Contains(b, []byte(want)) {
+				err = fmt.Errorf("%s has %.300q", name, b)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		falco := strings.Join(a.p.at("/falcosidekick/"), "\n") + strings.Join(a.p.at("/falcosidekick"), "\n")
+		if !strings.Contains(falco, `"source":"k8s_audit"`) || !strings.Contains(falco, `"e2e: secret read"`) {
+			return fmt.Errorf("falcosidekick has %.300q", falco)
+		}
+		bulk := strings.Join(a.p.at("/elastic/_bulk"), "\n")
+		if !strings.Contains(bulk, time.Now().UTC().Format(`"alerts-2006.01.02"`)) {
+			return fmt.Errorf("elasticsearch has %.300q", bulk)
+		}
+		return nil
+	})
+}
+
+// whodunit asks the server. Exit codes are looked at by the scripts of internal/cli.
+func (a *alerting) whodunit(args ...string) string {
+	a.Helper()
+	cmd := exec.CommandContext(a.Context(), a.w.binary, append(args, "--server", "https://"+a.w.api.Address(), "--token-file", a.tokens, "--ca-file", filepath.Join(a.w.dir, "tls", "ca.crt"))...)
+	cmd.Env = []string{"HOME=" + a.TempDir()}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		a.Errorf("whodunit %v: %v", args, err)
+	}
+	return string(out)
+}
+
+func (a *alerting) am(args ...string) string {
+	a.Helper()
+	cmd := exec.CommandContext(a.Context(), a.tool, append(args, "--alertmanager.url=https://"+a.w.api.Address(), "--http.config.file="+a.http)...)
+	cmd.Env = []string{"HOME=" + a.TempDir()}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		a.Fatalf("amtool %v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// amtool: Alertmanager's own tool lists alerts and sets silences, and so does ours.
+func (a *alerting) amtool() {
+	if out := a.am("alert", "query", "-o", "extended"); !strings.Contains(out, "e2e: secret read") || strings.Contains(out, "config read") {
+		a.Errorf("alerts that are not inhibited:\n%s", out)
+	}
+	if out := a.am("alert", "query", "--inhibited", "-o", "extended"); !strings.Contains(out, "e2e: config read") {
+		a.Errorf("the alert on the config map is not inhibited:\n%s", out)
+	}
+	for _, body := range a.p.at("/team") {
+		if strings.Contains(body, "config read") {
+			a.Errorf("an inhibited alert was sent: %s", body)
+		}
+	}
+	a.am("silence", "add", "user="+cluster.Alice, "--comment=maintenance", "--author=e2e", "--duration=2h")
+	if out := a.whodunit("alerts", "list"); !strings.Contains(out, "e2e: secret read") {
+		a.Errorf("whodunit alerts list:\n%s", out)
+	}
+	if out := a.whodunit("alerts", "test", "e2e-impersonation"); !strings.Contains(out, "chat") || !strings.Contains(out, "slack") {
+		a.Errorf("whodunit alerts test:\n%s", out)
+	}
+}
+
+// restart: silences and what was told are known after kill -9. Nobody is told twice.
+func (a *alerting) restart() {
+	before := len(a.p.at("/pager"))
+	eventually(a.T, soonLimit, "silence and notification are on disk", func(context.Context) error {
+		for name, want := range map[string]string{"silences": "maintenance", "nflog": "pager"} {
+			if b, err := os.ReadFile(filepath.Join(a.w.dir, "alerts", name)); err != nil || !bytes.Contains(b, []byte(want)) {
+				return fmt.Errorf("%s: %w, %d bytes", name, err, len(b))
+			}
+		}
+		return nil
+	})
+	a.w.kill()
+	a.w.start()
+	if out := a.am("silence", "query"); !strings.Contains(out, "maintenance") {
+		a.Errorf("the silence is gone:\n%s", out)
+	}
+	a.kubectl(cluster.Alice, "get", "secret", "db", "-n", "team-a") // is silenced
+	eventually(a.T, soonLimit, "alice's alert is there, and silenced", func(context.Context) error {
+		if out := a.am("alert", "query", "--silenced", "-o", "extended"); !strings.Contains(out, cluster.Alice) {
+			return fmt.Errorf("silenced alerts:\n%s", out)
+		}
+		return nil
+	})
+	for _, n := range a.notifications("/pager")[before:] {
+		for _, x := range n.Alerts {
+			if x.Labels["user"] == cluster.Alice {
+				a.Errorf("a silenced alert was sent: %+v", x)
+			}
+		}
+		if n.Status == "firing" {
+			a.Errorf("told twice: %+v", n)
+		}
+	}
+}
+
+// parseable: the tutorial's alert makes its 1 + 5 posts, the last of them after a restart.
+func (a *alerting) parseable() {
+	triggered := func() (n int) {
+		for _, body := range a.p.at("/parseable") {
+			if strings.HasPrefix(body, "Unauthorised access triggered on "+clusterName+"\nMessage: secret was accessed by an unauthorised user\n") {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(a.T, 2*soonLimit, "Parseable's target has 1 + 5 messages", func(context.Context) error {
+		if n := triggered(); n < 6 {
+			return fmt.Errorf("%d messages", n)
+		}
+		return nil
+	})
+}
+
+// silent: when nothing more is found, the alert resolves.
+func (a *alerting) silent() {
+	eventually(a.T, soonLimit, "the pager hears that it is over", func(context.Context) error {
+		all := a.notifications("/pager")
+		if last := all[len(all)-1]; last.Status != "resolved" {
+			return fmt.Errorf("its last call is %+v", last)
+		}
+		return nil
+	})
+}
+
+// secrets of the configuration are shown nowhere.
+func (a *alerting) secrets() {
+	shown, err := os.ReadFile(a.w.log())
+	if err != nil {
+		a.Fatal(err)
+	}
+	for _, path := range []string{"/api/v2/status", "/api/v2/receivers", "/api/v1/receivers", "/api/v1/status", "/metrics", "/api/v2/alerts"} {
+		text, err := a.w.get(a.Context(), path)
+		if err != nil {
+			a.Error(err)
+		}
+		shown = append(shown, text...)
+	}
+	if !bytes.Contains(shown, []byte("pager")) {
+		a.Error("the status does not show the configuration")
+	}
+	for _, s := range []string{"topsecretone", "topsecrettwo", "topsecretthree", "topsecretfour"} {
+		if i := bytes.Index(shown, []byte(s)); i >= 0 {
+			a.Errorf("%s is shown: %s", s, shown[max(0, i-300):min(len(shown), i+50)])
+		}
+	}
+}
