@@ -243,17 +243,20 @@ func (m *Manager) swap(ctx context.Context, next *generation) {
 	m.metrics.receivers.Set(float64(len(next.integrations)))
 	m.metrics.integrations.Set(float64(len(next.keys())))
 	m.metrics.inhibits.Set(float64(len(next.conf.InhibitRules)))
-	next.warn()
+	next.warn(m.o.Retention)
 }
 
 // warn tells what of a configuration does not do what one may expect.
-func (g *generation) warn() {
+func (g *generation) warn(retention time.Duration) {
 	for _, section := range g.passed {
 		g.logger.Warn("a section of the configuration is not supported here and passed over", "section", section)
 	}
 	g.routes.Walk(func(r *dispatch.Route) {
 		if r.RouteOpts.RepeatInterval < r.RouteOpts.GroupInterval {
 			g.logger.Warn("repeat_interval is below group_interval: repeats wait for the next group_interval", "route", r.Key())
+		}
+		if r.RouteOpts.RepeatInterval > retention {
+			g.logger.Warn("repeat_interval is above the retention of the notification log: repeats come earlier", "route", r.Key())
 		}
 	})
 }

@@ -125,7 +125,9 @@ func walkUnder(n *yaml.Node, key, parent string, depth int, f func(key, parent s
 			walkUnder(n.Content[i+1], k, parent, depth+1, f)
 		}
 	case yaml.AliasNode:
-		walkUnder(n.Alias, key, parent, depth+1, f)
+		if n.Alias.Kind == yaml.ScalarNode { // a larger part is walked where it stands: following it could take for ever
+			f(key, parent, n.Alias)
+		}
 	case yaml.DocumentNode, yaml.SequenceNode:
 		for _, c := range n.Content {
 			walkUnder(c, key, parent, depth+1, f)

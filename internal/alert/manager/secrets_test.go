@@ -96,13 +96,14 @@ func TestSecretsGoNowhere(t *testing.T) {
 		t.Fatal(err, len(again))
 	}
 	status := call(t, m.Handler(), "GET", "/api/v2/status", "", 200)
-	for _, bad := range []string{"http_config: {tls_config: {min_version: geheim}}", "slack_api_url: 'ftp://geheim/geheim'",
-		"smtp_auth_password: [geheimgeheimgeheim]", "opsgenie_api_url: 'http://u:gehe#geheim@x'", "smtp_auth_password: *geheim"} {
+	for _, bad := range []string{"slack_api_url: 'ftp://geheim/geheim'",
+		"smtp_auth_password: [geheimgeheimgeheim]", "opsgenie_api_url: 'http://u:gehe#geheim@x'", "smtp_auth_password: *geheim",
+		"smtp_hello: &x geheim-alias, smtp_auth_password: *x, resolve_timeout: geheim-alias"} {
 		err := Check(file(t, "bad.yml", "global: {"+bad+"}\n"+base), nil)
 		if err == nil {
 			t.Error(bad)
 		}
-		if strings.Contains(fmt.Sprint(err), "geheim") && !strings.Contains(bad, "min_version") {
+		if strings.Contains(fmt.Sprint(err), "geheim") {
 			t.Error(err)
 		}
 	}

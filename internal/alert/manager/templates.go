@@ -177,6 +177,9 @@ func (c *checker) scalars(n *yaml.Node, key string, html bool) error {
 	if n == nil || noTemplates[key] || strings.HasSuffix(key, "_file") {
 		return nil
 	}
+	if n.Kind == yaml.AliasNode && n.Alias.Kind == yaml.ScalarNode {
+		n = n.Alias // a larger part is checked where it stands
+	}
 	switch n.Kind {
 	case yaml.ScalarNode:
 		if strings.Contains(n.Value, "{{") {
