@@ -5,7 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // Metrics of delivery, by receiver.
 type Metrics struct {
 	Sent    *prometheus.CounterVec // receiver
-	Skipped *prometheus.CounterVec // receiver, reason: severity, no_finding
+	Skipped *prometheus.CounterVec // receiver, reason: severity, no_finding, query, silenced, old
 	Dropped *prometheus.CounterVec // receiver, reason: rejected
 	Retries *prometheus.CounterVec // receiver, step: notify, save
 	Cursor  *prometheus.GaugeVec   // receiver: next sequence number of the findings' journal

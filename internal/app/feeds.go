@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"whodunit/internal/alert"
 	"whodunit/internal/alert/elastic"
@@ -31,7 +32,8 @@ type feed struct {
 	make     func() (alert.Notifier, error)
 	floor    finding.Severity
 	query    string
-	silenced bool // those whose alert is silenced too
+	silenced bool          // those whose alert is silenced too
+	maxAge   time.Duration // of the event; 0: any. For what tells people
 }
 
 // feeding runs the feeds of one configuration.
@@ -61,7 +63,7 @@ func (a *App) feeds(c config.Alerts) []feed {
 			}})
 	}
 	for _, f := range c.Falcosidekick {
-		out = append(out, feed{name: named("falcosidekick", f.URL), floor: finding.Severity(f.MinSeverity), query: f.Query, silenced: f.Silenced,
+		out = append(out, feed{name: named("falcosidekick", f.URL), floor: finding.Severity(f.MinSeverity), query: f.Query, silenced: f.Silenced, maxAge: c.MaxAge.Std(),
 			make: func() (alert.Notifier, error) {
 				return falcosidekick.New(falcosidekick.Config{Post: posting(f.URL, f.HTTP), Encode: func(x alert.Finding) ([]byte, error) {
 					return falco.FindingAlert(x.Event, hostname())
@@ -97,9 +99,10 @@ func hostname() string {
 // filter passes on what a feed's configuration asks for. What it holds back is counted, and stays in the journal.
 type filter struct {
 	alert.Notifier
-	expr     match.Expr                  // nil: everything
-	silenced func(*alert.Finding) bool   // nil: nothing is held back
-	held     func(reason string, n uint) // counts
+	expr     match.Expr                // nil: everything
+	silenced func(*alert.Finding) bool // nil: nothing is held back
+	maxAge   time.Duration             // 0: any
+	held     func(reason string)       // counts
 }
 
 // Notify implements alert.Notifier.
@@ -108,9 +111,11 @@ func (f *filter) Notify(ctx context.Context, findings []alert.Finding) error {
 	for i := range findings {
 		switch x := &findings[i]; {
 		case f.expr != nil && !match.Eval(f.expr, x.Event):
-			f.held("query", 1)
+			f.held("query")
+		case f.maxAge > 0 && time.Since(x.Time) > f.maxAge:
+			f.held("old")
 		case f.silenced != nil && f.silenced(x):
-			f.held("silenced", 1)
+			f.held("silenced")
 		default:
 			pass = append(pass, *x)
 		}
@@ -127,7 +132,7 @@ func (a *App) filtered(f feed) (alert.Notifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make receiver %s: %w", f.name, err)
 	}
-	out := &filter{Notifier: n, held: func(reason string, n uint) { a.alertMetrics.Skipped.WithLabelValues(f.name, reason).Add(float64(n)) }}
+	out := &filter{Notifier: n, maxAge: f.maxAge, held: func(reason string) { a.alertMetrics.Skipped.WithLabelValues(f.name, reason).Inc() }}
 	if f.query != "" {
 		if out.expr, err = query.Parse(f.query); err != nil {
 			closeNotifier(n)

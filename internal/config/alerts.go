@@ -16,8 +16,8 @@ type Alerts struct {
 	// An alert is over when its rule has found nothing more for it for this long.
 	ResolveAfter Duration `yaml:"resolve_after" min:"10s" max:"7d"`
 
-	// Findings about events that are older than this when they are found make no alert and set off no action: old logs that are imported
-	// wake nobody up. 0: all do.
+	// Findings about events that are older than this when they are found make no alert and do not go to Falcosidekick: old logs that are
+	// imported wake nobody up. 0: all do. (Actions have a limit of their own, of minutes.)
 	MaxAge Duration `yaml:"max_age" min:"0" max:"36500d"`
 
 	// Where people reach this server: the links in alerts begin with it. Without it they begin with the address that it listens on.
