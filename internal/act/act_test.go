@@ -89,6 +89,27 @@ func TestUnknownCluster(t *testing.T) {
 	b.wants()
 }
 
+// What the journal gives for the evidence is taken for the event only if it is that one: the guards looked at the finding's.
+func TestOtherEvent(t *testing.T) {
+	b := newBench(t, killer())
+	ev := event(t, nil)
+	f := b.found("r-1", ev)
+	b.whole[ev.Identity().String()] = event(t, m{"auditID": "a-2", "objectRef": ref("pods", "kube-system", "web")})
+	b.notify(f)
+	b.wants(deleteWeb)
+}
+
+// A redirect is not followed: it would take the request, and our token, to where nobody told us to go.
+func TestRedirect(t *testing.T) {
+	b := newBench(t, killer())
+	other := newFakeAPI(t)
+	b.api.Config.Handler = http.RedirectHandler(other.URL+"/", http.StatusTemporaryRedirect)
+	b.outcome(event(t, nil), failed, "who we are")
+	if len(other.got) > 0 {
+		t.Errorf("it was followed: %v", other.got)
+	}
+}
+
 // The account that the API server gives us tells our namespace, too.
 func TestOwnNamespaceOfAccount(t *testing.T) {
 	a := killer()
@@ -121,6 +142,9 @@ func TestDone(t *testing.T) {
 	b.actor.actions[0].Rules = []string{"*"}
 	if again := b.notify(got); len(again) != 0 {
 		t.Errorf("the finding of an action set off %v", again)
+	}
+	if again := b.notify(b.found("whodunit-action-kill", event(t, m{"auditID": "a-2", "objectRef": ref("pods", "team-a", "other")}))); len(again) != 0 {
+		t.Errorf("a finding of an action about another event set off %v", again)
 	}
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`# HELP whodunit_actions_total Actions that findings asked for, by outcome.
 # TYPE whodunit_actions_total counter

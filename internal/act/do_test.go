@@ -171,6 +171,21 @@ func TestCordon(t *testing.T) {
 	}
 }
 
+// Clusters with more nodes than a page are counted to the end.
+func TestNodePages(t *testing.T) {
+	b, ev := prepared(t, Action{Name: "x", Kind: Cordon, Live: true})
+	b.api.objects["/api/v1/nodes"] = strings.Replace(nodes("n1"), `"metadata":{}`, `"metadata":{"continue":"more"}`, 1)
+	b.api.hook = func(r *http.Request) {
+		if r.URL.Query().Get("continue") == "more" {
+			b.api.objects["/api/v1/nodes"] = nodes("n2")
+		}
+	}
+	b.outcome(ev, done, "nodes/n1")
+	if n := len(b.api.changes()); n != 1 {
+		t.Errorf("%d changes", n)
+	}
+}
+
 func TestBindings(t *testing.T) {
 	const deleted = ` {"apiVersion":"v1","kind":"DeleteOptions","preconditions":{"uid":"` + podUID + `"}}`
 	for _, tt := range []struct {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"whodunit/internal/alert"
 	"whodunit/internal/finding"
 )
 
@@ -35,12 +34,12 @@ func (a *Actor) guard(ctx context.Context, j *job, ev []finding.Evidence) error 
 		if err != nil {
 			return fmt.Errorf("cannot read the event: %w", err)
 		}
-		if whole != nil {
+		if whole != nil && whole.Cluster == j.f.Cluster && whole.AuditID == j.f.Event.AuditID && whole.Stage == j.f.Event.Stage {
 			j.ev = whole
 		}
 	}
-	if o := body(j.ev.RequestObject); o != nil && o.Kind == "DeleteOptions" && len(o.DryRun) > 0 {
-		return errTriedOnly
+	if err := guardRequest(j); err != nil { // it shows more now
+		return err
 	}
 	if j.t, err = targetOf(j.Kind, j.ev); err != nil {
 		return err
@@ -102,27 +101,22 @@ func (a *Actor) ownNamespace(ns string) bool {
 	return false
 }
 
-// guardRequest: who may not touch an object may not have us do it.
+// guardRequest: who may not touch an object may not have us do it, and what changed nothing sets off nothing.
 func guardRequest(j *job) error {
 	switch j.Kind {
 	case Webhook, Event, RevokeToken: // they tell, or are about the one who asked
 		return nil
 	}
-	if c := j.f.Event.Response.Code; c < 100 || c >= 400 {
+	if c := j.ev.Response.Code; c < 100 || c >= 400 {
 		return deny("the request was answered with %d: a request that was refused sets off nothing on its object", c)
 	}
-	if triedOnly(j.f) {
-		return errTriedOnly
+	_, query, _ := strings.Cut(j.ev.RequestURI, "?")
+	values, _ := url.ParseQuery(query) // what can be read of it, as the API server does
+	o := body(j.ev.RequestObject)
+	if values.Has("dryRun") || o != nil && o.Kind == "DeleteOptions" && len(o.DryRun) > 0 {
+		return deny("the request was a dry run, which changed nothing")
 	}
 	return nil
-}
-
-var errTriedOnly = deny("the request was a dry run, which changed nothing")
-
-func triedOnly(f *alert.Finding) bool {
-	_, query, _ := strings.Cut(f.Event.RequestURI, "?")
-	values, _ := url.ParseQuery(query) // what can be read of it, as the API server does
-	return values.Has("dryRun")
 }
 
 // guardRate bounds how often, and how soon again on the same target. Attempts before a restart count.

@@ -90,7 +90,7 @@ func (m *marker) RoundTrip(req *http.Request) (*http.Response, error) {
 	_, _ = rand.Read(nonce) // never fails
 	uri := strings.TrimPrefix(req.URL.RequestURI(), m.base)
 	req = req.Clone(req.Context())
-	req.Header.Set(auditHeader, ownPrefix+hex.EncodeToString(append(nonce, mac(m.key, nonce, m.cluster, req.Method, uri)...)))
+	req.Header.Set(auditHeader, ownPrefix+hex.EncodeToString(nonce)+hex.EncodeToString(mac(m.key, nonce, m.cluster, req.Method, uri)))
 	return m.next.RoundTrip(req)
 }
 

@@ -131,6 +131,7 @@ func (a *Actor) first(ctx context.Context, f *alert.Finding, act *action, ev []f
 		return err
 	}
 	a.finish(a.attempt(ctx, j))
+	a.o.Logger.Info("action attempted", "action", act.Name, "outcome", j.e.Outcome, "target", j.e.Target, "rule", f.Rule, "finding", f.ID)
 	return a.log.save(j.e, true)
 }
 
