@@ -81,7 +81,7 @@ func (a *App) makeTaker(dir string, base *url.URL) (err error) {
 		a.remote, err = remote.New(remote.Options{Instances: all, Logger: a.o.Log, Registerer: a.reg})
 		return err
 	}
-	if _, err := a.tryReceivers(c); err != nil {
+	if err := a.tryReceivers(c); err != nil {
 		return err
 	}
 	a.manager, err = manager.New(manager.Options{Dir: dir, ConfigFile: c.AlertmanagerConfig, ExternalURL: base, Own: a.own(c), Logger: a.o.Log, Registerer: a.reg})
@@ -112,17 +112,19 @@ func (a *App) receiver(r config.AlertReceiver) (alert.Receiver, error) {
 	return file.NewGroups(file.Config{Path: file.Stdout, Stdout: a.stdout()})
 }
 
-// tryReceivers makes every receiver of our own kinds once, so that what is wrong with one is said at once. It gives their names.
-func (a *App) tryReceivers(c config.Alerts) (names []string, err error) {
+// tryReceivers makes every receiver of our own kinds once, so that what is wrong with one is said at once, or with the file whose receivers
+// they belong to.
+func (a *App) tryReceivers(c config.Alerts) error {
+	var names []string
 	for i, r := range c.Receivers {
 		made, err := a.receiver(r)
 		if err != nil {
-			return nil, fmt.Errorf("cannot make alerts.receivers[%d] (%s): %w", i, r.Name, err)
+			return fmt.Errorf("cannot make alerts.receivers[%d] (%s): %w", i, r.Name, err)
 		}
 		made.Close()
 		names = append(names, r.Name)
 	}
-	return names, nil
+	return manager.Check(c.AlertmanagerConfig, names)
 }
 
 // own makes the integrations of our own kinds that belong to a receiver. They were tried before.
@@ -146,7 +148,7 @@ func (a *App) own(c config.Alerts) func(receiver string) []manager.Own {
 // takeAlerts puts another configuration of alerts in force. The Alertmanager's own file is read again each time: it may have changed.
 func (a *App) takeAlerts(old, next config.Alerts, same bool) error {
 	if a.manager != nil {
-		if _, err := a.tryReceivers(next); err != nil {
+		if err := a.tryReceivers(next); err != nil {
 			return err
 		}
 		if err := a.manager.Reload(next.AlertmanagerConfig, a.own(next)); err != nil {

@@ -222,6 +222,15 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
+// TestUnknownReceiver: an integration of a receiver that the file does not have would never be called.
+func TestUnknownReceiver(t *testing.T) {
+	c := settings(t)
+	c.Alerts.Receivers = []config.AlertReceiver{{Name: "sock", Kind: "stdout"}}
+	if _, err := New(Options{Config: c}); err == nil || !strings.Contains(err.Error(), "sock") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // inbound is a server that keeps what is posted to it.
 type inbound struct {
 	mu   sync.Mutex

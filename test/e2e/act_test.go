@@ -333,6 +333,16 @@ func (s *acting) deletes(name string) (out []audit.Event) {
 	return out
 }
 
+// ofOurs are the events of our account but for some.
+func (s *acting) ofOurs(but func(*audit.Event) bool) (out []audit.Event) {
+	for _, ev := range s.logged() {
+		if ev.User.Username == s.account && !but(&ev) {
+			out = append(out, ev)
+		}
+	}
+	return out
+}
+
 // folder copies what is on disk in the middle of a request, as a crash would leave it.
 type folder struct {
 	from, to string
@@ -388,8 +398,9 @@ func (s *acting) crash() {
 func (s *acting) loop() {
 	s.hold("loop")
 	kill := s.actions[2]
-	kill.Live, kill.Rules, kill.Cooldown = true, []string{"*"}, time.Nanosecond
-	actor, out := s.actor(s.t.TempDir(), kill)
+	kill.Live, kill.Rules, kill.Cooldown = true, []string{"e2e-delete-pod", act.RulePrefix + "*"}, time.Nanosecond
+	earlier := len(s.ofOurs(func(*audit.Event) bool { return false }))
+	actor, out := s.actor(s.t.TempDir(), kill, s.actions[0], s.actions[5])
 	first := s.detect(actor.Own, "loop")
 	if len(first) != 1 || first[0].User != cluster.Bob {
 		s.t.Fatalf("%d findings", len(first))
@@ -410,6 +421,19 @@ func (s *acting) loop() {
 	if !actor.Own(&ours[0]) || !strings.HasPrefix(ours[0].UserAgent, "whodunit-act/") {
 		s.t.Errorf("our request is not known: %s", ours[0].Raw)
 	}
+	// Nor are our questions and dry runs taken for somebody else's.
+	if err := actor.Notify(s.t.Context(), []alert.Finding{s.found("e2e-label", s.events["label"][0]), s.found("e2e-cordon", s.events["cordon"][0])}); err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, soonLimit, "all of our requests are in the log", func(context.Context) error {
+		if n := len(s.ofOurs(func(ev *audit.Event) bool { return !actor.Own(ev) })); n < 7 {
+			return fmt.Errorf("%d are known", n)
+		}
+		return nil
+	})
+	if n := len(s.ofOurs(actor.Own)); n != earlier {
+		s.t.Errorf("%d of our requests are not known", n-earlier)
+	}
 	if second := s.detect(actor.Own, "loop"); len(second) != 1 {
 		s.t.Errorf("%d findings: our own request is found", len(second))
 	}
@@ -417,8 +441,8 @@ func (s *acting) loop() {
 	if len(without) != 2 || without[1].User != s.account {
 		s.t.Fatalf("%d findings without Own: the rule does not match our request, so this shows nothing", len(without))
 	}
-	// And even then nothing is set off, nor by the finding about the action.
-	if err := actor.Notify(s.t.Context(), append(without, *out...)); err != nil {
+	// And even then nothing is set off, nor by the findings about the actions.
+	if err := actor.Notify(s.t.Context(), append(slices.Clone(*out), without...)); err != nil {
 		s.t.Fatal(err)
 	}
 	if last := (*out)[len(*out)-1]; !strings.Contains(last.Message, "denied: the request was made by our own account") {
