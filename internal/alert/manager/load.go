@@ -119,7 +119,8 @@ func (s *source) fail(sec *secrets, where string, err error) error {
 	text := sec.redact(err.Error())
 	if lineOf.MatchString(text) {
 		text = strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(text, "yaml:"), " unmarshal errors:"))
-		return errors.New(lineOf.ReplaceAllString(text, s.file+":$1: "))
+		lines := strings.Split(lineOf.ReplaceAllString(text, "\n"+s.file+":$1: "), "\n")
+		return errors.New(strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.TrimSpace(l) == "" }), "\n"))
 	}
 	if where == "" {
 		where = s.file

@@ -30,6 +30,7 @@ func TestRefused(t *testing.T) {
 		"route label":        {"route:\n  receiver: x\n  routes:\n  - labels: {a: '{{ .Nope }}'}\nreceivers: [{name: x}]", "", "alertmanager.yml:4: template: "},
 		"yaml":               {"route:\n  receiver: [\n", "", "alertmanager.yml:"},
 		"type":               {"route:\n  receiver: x\n  group_wait: soon\nreceivers: [{name: x}]", "", `alertmanager.yml:3: not a valid duration string: "soon"`},
+		"types":              {"route:\n  receiver: x\n  routes:\n  - matchers: [a: b]\n  - matchers: [c: d]\nreceivers: [{name: x}]", "", "into string\n"},
 		"unknown field":      {"route: {receiver: x}\nreceivers:\n- name: x\n  nope: 1", "", "alertmanager.yml:4: field nope not found"},
 		"receiver":           {"route:\n  receiver: x\n  routes:\n  - receiver: y\nreceivers: [{name: x}]", "", `alertmanager.yml:4: undefined receiver "y"`},
 		"integration":        {slack + "text: x\n- name: y\n  email_configs:\n  - to: a@b", "", "alertmanager.yml:9: no global SMTP smarthost set"},
