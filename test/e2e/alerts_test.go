@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"whodunit/test/e2e/cluster"
 )
 
@@ -148,6 +150,12 @@ severity: medium
 condition: verb == "get" && objectRef.resource == "configmaps" && user.username in ["dave@example.test", "alice@example.test"]
 message: "{user.username} read {objectRef.name}"
 group_by: [user.username]
+actions: [mark]
+---
+id: e2e-marked
+title: "e2e: somebody changed the config map"
+condition: verb == "patch" && objectRef.resource == "configmaps" && objectRef.namespace == "team-a"
+actions: [mark]
 ---
 id: e2e-impersonation
 title: "e2e: impersonation"
@@ -208,6 +216,7 @@ func TestAlerts(t *testing.T) {
 	a.http = filepath.Join(dir, "amtool.yml")
 	a.w.kill()
 	a.w.reader = a.token()
+	a.configureActions()
 	a.w.start()
 	a.tokens = filepath.Join(dir, "token")
 	write("token", a.w.reader)
@@ -221,6 +230,7 @@ func TestAlerts(t *testing.T) {
 	a.firing()
 	a.chat()
 	a.others(dir)
+	a.acted()
 	a.amtool()
 	a.restart()
 	a.parseable()
@@ -243,6 +253,76 @@ func (a *alerting) token() string {
 		a.Fatal(err)
 	}
 	return strings.TrimSpace(out)
+}
+
+// configureActions lets the server, which does not run, act in the cluster with what act rbac prints, and nothing more.
+func (a *alerting) configureActions() {
+	a.Helper()
+	b, err := os.ReadFile(a.w.config)
+	if err != nil {
+		a.Fatal(err)
+	}
+	cfg := map[string]any{}
+	if err := yaml.Unmarshal(b, &cfg); err != nil {
+		a.Fatal(err)
+	}
+	settings := map[string]any{"enabled": true, "clusters": []any{map[string]any{"name": clusterName}}, "list": []any{map[string]any{
+		"name": "mark", "kind": "label", "dry_run": false, "namespaces": []any{"team-a"}, "resources": []any{"configmaps"}, "set": []any{"e2e=marked"}, "cooldown": "1s"}}}
+	cfg["actions"] = settings
+	write := func() {
+		b, err := yaml.Marshal(cfg)
+		if err == nil {
+			err = os.WriteFile(a.w.config, b, 0o600)
+		}
+		if err != nil {
+			a.Fatal(err)
+		}
+	}
+	write()
+	a.kubectl(cluster.Admin, "create", "namespace", "whodunit")
+	cmd := exec.CommandContext(a.Context(), a.w.binary, "act", "rbac", "--config", a.w.config)
+	roles, err := cmd.Output()
+	if err != nil {
+		a.Fatal(err)
+	}
+	if r := a.c.KubectlWith(a.Context(), cluster.KubectlOptions{User: cluster.Admin, Stdin: string(roles)}, "apply", "-f", "-"); r.Err != nil {
+		a.Fatalf("%v %s\n%s", r.Err, r.Stderr, roles)
+	}
+	account, err := a.c.LoginServiceAccount(a.Context(), "whodunit", "whodunit")
+	if err != nil {
+		a.Fatal(err)
+	}
+	settings["clusters"] = []any{map[string]any{"name": clusterName, "kubeconfig": a.c.Kubeconfig(account)}}
+	write()
+}
+
+// acted: what the rule asks for was done, once, and our own request set off nothing, while that of a person does.
+func (a *alerting) acted() {
+	outcome := func(want int) func(context.Context) error {
+		return func(ctx context.Context) error {
+			found, err := a.w.findings(ctx, "rule:whodunit-action-mark")
+			if err == nil && len(found) != want {
+				err = fmt.Errorf("%d outcomes, want %d: %+v", len(found), want, found)
+			}
+			return err
+		}
+	}
+	eventually(a.T, soonLimit, "the config map is marked", outcome(1))
+	label := func() string {
+		return a.c.Kubectl(a.Context(), cluster.Admin, "get", "configmap", "settings", "-n", "team-a", "-o", "jsonpath={.metadata.labels.e2e}").Stdout
+	}
+	if got := label(); got != "marked" {
+		a.Errorf("the label is %q", got)
+	}
+	a.kubectl(cluster.Admin, "label", "configmap", "settings", "-n", "team-a", "e2e=changed", "--overwrite")
+	eventually(a.T, soonLimit, "it is marked again", outcome(2))
+	found, err := a.w.findings(a.Context(), "rule:e2e-marked")
+	if err != nil || len(found) != 1 || found[0].User.Username != cluster.Admin || label() != "marked" {
+		a.Errorf("of two patches of ours and one of a person, the rule found %+v, %v; the label is %q", found, err, label())
+	}
+	if err := a.w.counted(a.Context(), "whodunit_detect_own_events_total"); err != nil {
+		a.Error(err)
+	}
 }
 
 // notification is Alertmanager's webhook body, as far as it is looked at here.
