@@ -33,6 +33,7 @@ const (
 
 // entry is what the log knows of an event and an action. Its key is their pair.
 type entry struct {
+	Version int     `json:"v"` // logVersion
 	Micros  int64   `json:"t"` // of the intent, or of the outcome where nothing was attempted
 	Event   string  `json:"event"`
 	Action  string  `json:"action"`
@@ -51,6 +52,7 @@ type logKey struct{ event, action string }
 func (e *entry) key() logKey { return logKey{e.Event, e.Action} }
 
 const (
+	logVersion = 1
 	// minKeep is how long an attempt is remembered at least.
 	minKeep = 24 * time.Hour
 	// maxSkips bounds what is remembered of actions that a guard held back; attempts are bounded by their rates.
@@ -60,7 +62,7 @@ const (
 )
 
 // logFile is the append-only log of intents and outcomes, one JSON object a line. A later line about the same event and action
-// replaces an earlier one.
+// replaces an earlier one. docs/reference/alert-state.md specifies it.
 type logFile struct {
 	path    string
 	f       *os.File
@@ -98,7 +100,7 @@ func (l *logFile) read() error {
 		line, rest, whole := bytes.Cut(b, []byte{'\n'})
 		b = rest
 		var e entry
-		if err := json.Unmarshal(line, &e); err != nil || !whole || e.Event == "" || e.Action == "" {
+		if err := json.Unmarshal(line, &e); err != nil || !whole || e.Version != logVersion || e.Event == "" || e.Action == "" {
 			// The last line may be torn: its request was not made, because the intent is synced first, or its outcome is unknown.
 			l.log.Warn("a line of the log of actions cannot be read", "file", l.path, "line", n, "last", !whole)
 			continue
@@ -130,7 +132,7 @@ func (l *logFile) put(e *entry) {
 
 // save writes e; with sync it is on disk when save returns nil. On an error e is known, but unsaved.
 func (l *logFile) save(e *entry, sync bool) error {
-	e.unsaved = true
+	e.unsaved, e.Version = true, logVersion
 	l.put(e)
 	e = l.entries[e.key()]
 	if l.size > 2*l.base+compactAt || l.skips > 2*maxSkips {

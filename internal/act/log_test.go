@@ -37,7 +37,7 @@ func TestLog(t *testing.T) {
 				if l.get(key.event, key.action) != nil {
 					continue
 				}
-				e := entry{Micros: now.UnixMicro(), Event: key.event, Action: key.action, Tried: true}
+				e := entry{Version: logVersion, Micros: now.UnixMicro(), Event: key.event, Action: key.action, Tried: true}
 				want[key] = e
 				if err := l.save(&e, true); err != nil {
 					t.Fatal(err)

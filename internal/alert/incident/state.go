@@ -20,7 +20,7 @@ const (
 	grace = time.Minute
 )
 
-// state is the file of a Tracker: JSON, replaced as a whole, mode 0600.
+// state is the file of a Tracker: JSON, replaced as a whole, mode 0600. docs/reference/alert-state.md specifies it.
 //
 //	{"version":1, "next":N, "alerts":[…]}
 //

@@ -7,6 +7,7 @@ type metrics struct {
 	skipped *prometheus.CounterVec // reason: silenced, old, too_many, endpoint, gone
 	active  prometheus.Gauge
 	unsaved prometheus.Counter
+	damaged prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -17,9 +18,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Alerts that a target was not told of: silenced, too old, too many at a time, an endpoint that is no address, a rule or target that is gone."}, []string{"reason"}),
 		active:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "whodunit_targets_active", Help: "Alerts that targets are being told of, one for each target."}),
 		unsaved: prometheus.NewCounter(prometheus.CounterOpts{Name: "whodunit_targets_save_errors_total", Help: "Writes of the targets' schedule that failed."}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{Name: "whodunit_targets_state_damaged_total", Help: "Schedules of the targets that could not be used at the start, and were set aside."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.posts, m.skipped, m.active, m.unsaved)
+		reg.MustRegister(m.posts, m.skipped, m.active, m.unsaved, m.damaged)
 	}
 	return m
 }

@@ -1,7 +1,6 @@
 package target
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 const stateVersion = 1
 
 // state is the file: what is to be posted when, and the first finding that is not in it. It names rules and places among their targets, so
-// no address and no password is in it.
+// no address and no password is in it. docs/reference/alert-state.md specifies it.
 type state struct {
 	Version int    `json:"version"`
 	Next    uint64 `json:"next"`
@@ -35,18 +34,24 @@ func (n *Notifier) load() error {
 	if err != nil {
 		return fmt.Errorf("cannot read the targets' schedule: %w", err)
 	}
-	return n.read(b)
+	if err := n.read(b); err != nil { // better no schedule than no server
+		bad := n.o.StateFile + ".bad"
+		if err := os.Rename(n.o.StateFile, bad); err != nil {
+			return fmt.Errorf("cannot set the targets' damaged schedule aside: %w", err)
+		}
+		n.m.damaged.Inc()
+		n.o.Logger.Error("the targets' schedule cannot be used; it is set aside, and alerts begin anew", "file", bad, "error", err)
+	}
+	return nil
 }
 
 func (n *Notifier) read(b []byte) error {
 	var s state
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
-		return fmt.Errorf("cannot read the targets' schedule %s: %w", n.o.StateFile, err)
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
 	}
 	if s.Version != stateVersion {
-		return fmt.Errorf("cannot read the targets' schedule %s: version %d; %d is expected", n.o.StateFile, s.Version, stateVersion)
+		return fmt.Errorf("version %d is not known", s.Version)
 	}
 	n.nextSeq, n.known = s.Next, true
 	for _, r := range s.Runs {
