@@ -24,9 +24,9 @@ func (c *cmdline) alertsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "alerts",
 		Short: "List, show, silence and test alerts",
-		Long: `Alerts are what the findings of a server come to: one for all findings that belong together, for as long as they go on. The server is
---server, $WHODUNIT_SERVER, or the one of this machine. Reading wants a token with the scope read; silence, expire and test want the scope
-operate.
+		Long: `Alerts are what the findings of a server come to: one for all findings that belong together, for as long as they go on. They are asked of
+a running server: --server or $WHODUNIT_SERVER, on this machine too. Reading wants a token or user with the scope read; silence, expire and
+test want the scope operate.
 
 A MATCHER is one of Alertmanager's: NAME=VALUE, NAME!=VALUE, NAME=~REGEXP, NAME!~REGEXP; a lone word in the first place is a rule's id.
 amtool works too: amtool --alertmanager.url=https://HOST:PORT --http.config.file=FILE; see docs/reference/api.md.`,
@@ -47,7 +47,7 @@ amtool works too: amtool --alertmanager.url=https://HOST:PORT --http.config.file
 }
 
 // alerts gives the alerts that are going on: the worst first, then the newest.
-func (s *alertsClient) alerts(ctx context.Context) ([]api.AlertStatus, error) {
+func (s alertsClient) alerts(ctx context.Context) ([]api.AlertStatus, error) {
 	var page struct{ Items []api.AlertStatus }
 	if err := s.call(ctx, http.MethodGet, "/api/v1/alerts", nil, &page); err != nil {
 		return nil, err
@@ -73,7 +73,9 @@ func (c *cmdline) alertsListCmd(t *target) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.alertsList(cmd.Context(), t, ms, form, func(a *api.AlertStatus) bool { return all || quiet(a) == silenced })
+			return c.withAlerts(t, func(s alertsClient) error {
+				return c.alertsList(cmd.Context(), s, ms, form, func(a *api.AlertStatus) bool { return all || quiet(a) == silenced })
+			})
 		},
 	}
 	outFlag(cmd, &form, "table", "json")
@@ -84,11 +86,7 @@ func (c *cmdline) alertsListCmd(t *target) *cobra.Command {
 
 func quiet(a *api.AlertStatus) bool { return a.Silenced || len(a.InhibitedBy) > 0 }
 
-func (c *cmdline) alertsList(ctx context.Context, t *target, ms labels.Matchers, form string, want func(*api.AlertStatus) bool) error {
-	s, err := c.alertsServer(t)
-	if err != nil {
-		return err
-	}
+func (c *cmdline) alertsList(ctx context.Context, s alertsClient, ms labels.Matchers, form string, want func(*api.AlertStatus) bool) error {
 	items, err := s.alerts(ctx)
 	if err != nil {
 		return err
@@ -167,18 +165,14 @@ func (c *cmdline) alertsShowCmd(t *target) *cobra.Command {
 		Example: "  whodunit alerts show pod-exec\n  whodunit alerts show 3f1b6f0a2c9d4e11",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.alertsShow(cmd.Context(), t, args[0], form)
+			return c.withAlerts(t, func(s alertsClient) error { return c.alertsShow(cmd.Context(), s, args[0], form) })
 		},
 	}
 	outFlag(cmd, &form, "text", "json")
 	return cmd
 }
 
-func (c *cmdline) alertsShow(ctx context.Context, t *target, what, form string) error {
-	s, err := c.alertsServer(t)
-	if err != nil {
-		return err
-	}
+func (c *cmdline) alertsShow(ctx context.Context, s alertsClient, what, form string) error {
 	items, err := s.alerts(ctx)
 	if err != nil {
 		return err

@@ -123,7 +123,7 @@ func (s *silence) state() string {
 	return s.Status.State
 }
 
-func (s *alertsClient) silences(ctx context.Context) ([]silence, error) {
+func (s alertsClient) silences(ctx context.Context) ([]silence, error) {
 	var out []silence
 	err := s.call(ctx, http.MethodGet, "/api/v2/silences", nil, &out)
 	return out, err

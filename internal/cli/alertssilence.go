@@ -16,6 +16,7 @@ import (
 
 	"whodunit/internal/api"
 	"whodunit/internal/config"
+	"whodunit/internal/store/remote"
 )
 
 func (c *cmdline) alertsSilencesCmd(t *target) *cobra.Command {
@@ -27,29 +28,29 @@ func (c *cmdline) alertsSilencesCmd(t *target) *cobra.Command {
 		Example: "  whodunit alerts silences\n  whodunit alerts silences --expired -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := c.alertsServer(t)
-			if err != nil {
-				return err
-			}
-			list, err := s.silences(cmd.Context())
-			if err != nil {
-				return err
-			}
-			list = slices.DeleteFunc(list, func(s silence) bool { return !expired && s.state() == "expired" })
-			slices.SortStableFunc(list, func(a, b silence) int { return a.EndsAt.Compare(b.EndsAt) })
-			switch {
-			case len(list) == 0:
-				fmt.Fprintln(c.Err, "whodunit: no silences")
-				return errNothing
-			case form == "json":
-				return encodeAll(c, list...)
-			}
-			return c.silenceTable(list)
+			return c.withAlerts(t, func(s alertsClient) error { return c.silences(cmd.Context(), s, expired, form) })
 		},
 	}
 	outFlag(cmd, &form, "table", "json")
 	cmd.Flags().BoolVar(&expired, "expired", false, "those too that are over")
 	return cmd
+}
+
+func (c *cmdline) silences(ctx context.Context, s alertsClient, expired bool, form string) error {
+	list, err := s.silences(ctx)
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(s silence) bool { return !expired && s.state() == "expired" })
+	slices.SortStableFunc(list, func(a, b silence) int { return a.EndsAt.Compare(b.EndsAt) })
+	switch {
+	case len(list) == 0:
+		fmt.Fprintln(c.Err, "whodunit: no silences")
+		return errNothing
+	case form == "json":
+		return encodeAll(c, list...)
+	}
+	return c.silenceTable(list)
 }
 
 func (c *cmdline) silenceTable(list []silence) error {
@@ -88,8 +89,9 @@ func (c *cmdline) alertsSilenceCmd(t *target) *cobra.Command {
 				return errors.New("say why with --comment: whoever finds the silence wants to know")
 			}
 			now := c.Now().UTC()
-			return c.silence(cmd.Context(), t, ms, silence{Matchers: toSilence(ms), StartsAt: now, EndsAt: now.Add(d.Std()), Comment: comment,
-				CreatedBy: cmp.Or(author, t.user, c.Getenv("USER"), c.Getenv("LOGNAME"), "whodunit")})
+			sil := silence{Matchers: toSilence(ms), StartsAt: now, EndsAt: now.Add(d.Std()), Comment: comment,
+				CreatedBy: cmp.Or(author, t.user, c.Getenv("USER"), c.Getenv("LOGNAME"), "whodunit")}
+			return c.withAlerts(t, func(s alertsClient) error { return c.silence(cmd.Context(), s, ms, sil) })
 		},
 	}
 	cmd.Flags().StringVar(&length, "for", "1h", "how long, such as 30m, 2h or 7d")
@@ -98,17 +100,13 @@ func (c *cmdline) alertsSilenceCmd(t *target) *cobra.Command {
 	return cmd
 }
 
-func (c *cmdline) silence(ctx context.Context, t *target, ms labels.Matchers, sil silence) error {
-	s, err := c.alertsServer(t)
-	if err != nil {
-		return err
-	}
+func (c *cmdline) silence(ctx context.Context, s alertsClient, ms labels.Matchers, sil silence) error {
 	var made struct{ SilenceID string }
 	if err := s.call(ctx, http.MethodPost, "/api/v2/silences", sil, &made); err != nil {
 		return err
 	}
 	if made.SilenceID == "" {
-		return fmt.Errorf("the server %s does not say the silence's id; see 'whodunit alerts silences'", s.base.Host)
+		return errors.New("the server does not say the silence's id; see 'whodunit alerts silences'")
 	}
 	if _, err := fmt.Fprintln(c.Out, printable(made.SilenceID, false)); err != nil {
 		return err
@@ -127,26 +125,26 @@ func (c *cmdline) alertsExpireCmd(t *target) *cobra.Command {
 		Example: "  whodunit alerts expire 7d3c5e1e-4f6d-4d54-9d5e-0c7fb6f1a2b3",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := c.alertsServer(t)
-			if err != nil {
-				return err
-			}
-			var errs []error
-			for _, id := range args {
-				err := s.call(cmd.Context(), http.MethodDelete, "/api/v2/silence/"+url.PathEscape(id), nil, nil)
-				var refused *answerError
-				switch {
-				case err == nil:
-					fmt.Fprintf(c.Out, "%s expired\n", printable(id, false))
-					continue
-				case errors.As(err, &refused) && (refused.status == http.StatusNotFound || refused.status == http.StatusUnprocessableEntity) && !isProblem(err):
-					err = fmt.Errorf("there is no silence with the id %q; 'whodunit alerts silences' lists them", id)
-				}
-				errs = append(errs, err)
-			}
-			return errors.Join(errs...)
+			return c.withAlerts(t, func(s alertsClient) error { return c.expire(cmd.Context(), s, args) })
 		},
 	}
+}
+
+func (c *cmdline) expire(ctx context.Context, s alertsClient, ids []string) error {
+	var errs []error
+	for _, id := range ids {
+		err := s.call(ctx, http.MethodDelete, "/api/v2/silence/"+url.PathEscape(id), nil, nil)
+		var refused *remote.Refused
+		switch {
+		case err == nil:
+			fmt.Fprintf(c.Out, "%s expired\n", printable(id, false))
+			continue
+		case errors.As(err, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusUnprocessableEntity):
+			err = fmt.Errorf("there is no silence with the id %q; 'whodunit alerts silences' lists them", id)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (c *cmdline) alertsTestCmd(t *target) *cobra.Command {
@@ -160,27 +158,28 @@ Exit status: 0 every receiver took it, 1 one did not, or there is none, 2 troubl
 		Example: "  whodunit alerts test pod-exec",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := c.alertsServer(t)
-			if err != nil {
-				return err
-			}
-			var res api.TestResult
-			if err := s.call(cmd.Context(), http.MethodPost, "/api/v1/alerts/test", map[string]string{"rule": args[0]}, &res); err != nil {
-				return err
-			}
-			if form == "json" {
-				err = encodeAll(c, res)
-			} else {
-				err = c.testResult(&res)
-			}
-			if err == nil && (len(res.Deliveries) == 0 || slices.ContainsFunc(res.Deliveries, func(d api.Delivery) bool { return !d.OK })) {
-				return errFound
-			}
-			return err
+			return c.withAlerts(t, func(s alertsClient) error { return c.testAlert(cmd.Context(), s, args[0], form) })
 		},
 	}
 	outFlag(cmd, &form, "text", "json")
 	return cmd
+}
+
+func (c *cmdline) testAlert(ctx context.Context, s alertsClient, rule, form string) error {
+	var res api.TestResult
+	err := s.call(ctx, http.MethodPost, "/api/v1/alerts/test", map[string]string{"rule": rule}, &res)
+	switch {
+	case err != nil:
+		return err
+	case form == "json":
+		err = encodeAll(c, res)
+	default:
+		err = c.testResult(&res)
+	}
+	if err == nil && (len(res.Deliveries) == 0 || slices.ContainsFunc(res.Deliveries, func(d api.Delivery) bool { return !d.OK })) {
+		return errFound
+	}
+	return err
 }
 
 func (c *cmdline) testResult(res *api.TestResult) error {

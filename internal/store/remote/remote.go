@@ -1,4 +1,5 @@
-// Package remote is a store.Searcher over whodunit's HTTP API: what the command line uses with --server.
+// Package remote is a store.Searcher over whodunit's HTTP API, and a way to call the rest of that API: what the command line uses with
+// --server.
 package remote
 
 import (
@@ -118,14 +119,21 @@ func values(q store.Query) (v url.Values, none bool, err error) {
 	return v, q.From > latest || q.To < 0 || q.From != 0 && q.To != 0 && q.From >= q.To, nil
 }
 
-// send asks and, with a password, logs in first or again. The answer's status is 200.
+// send asks for path with v.
 func (c *conn) send(ctx context.Context, path string, v url.Values, accept string) (*http.Response, error) {
+	u := c.base.JoinPath("/api/v1/", path)
+	u.RawQuery = v.Encode()
+	return c.do(ctx, http.MethodGet, u, nil, accept)
+}
+
+// do sends body as JSON, if there is one, and, with a password, logs in first or again. The answer's status is 200.
+func (c *conn) do(ctx context.Context, method string, u *url.URL, body []byte, accept string) (*http.Response, error) {
 	for attempt := 0; ; attempt++ {
 		cookie, err := c.session(ctx)
 		if err != nil {
 			return nil, err
 		}
-		req, err := c.request(ctx, http.MethodGet, path, v, nil)
+		req, err := c.request(ctx, method, u, body)
 		if err != nil {
 			return nil, err
 		}
@@ -153,15 +161,15 @@ func (c *conn) send(ctx context.Context, path string, v url.Values, accept strin
 	}
 }
 
-func (c *conn) request(ctx context.Context, method, path string, v url.Values, body io.Reader) (*http.Request, error) {
-	u := *c.base
-	u.Path += "/api/v1/" + path
-	u.RawQuery = v.Encode()
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+func (c *conn) request(ctx context.Context, method string, u *url.URL, body []byte) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask the server: %w", err)
 	}
 	req.Header.Set("User-Agent", c.o.UserAgent)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	if c.o.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.o.Token)
 	}
@@ -182,11 +190,10 @@ func (c *conn) session(ctx context.Context) (*http.Cookie, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := c.request(ctx, http.MethodPost, "login", nil, bytes.NewReader(body))
+	req, err := c.request(ctx, http.MethodPost, c.base.JoinPath("/api/v1/login"), body)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.explain(ctx, err)
@@ -204,9 +211,13 @@ func (c *conn) session(ctx context.Context) (*http.Cookie, error) {
 	return nil, fmt.Errorf("cannot log in at %s: it is no whodunit server", c.base.Host)
 }
 
+// explain says what became of a request. A deadline has the words of its cause.
 func (c *conn) explain(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
+	switch ended := ctx.Err(); {
+	case errors.Is(ended, context.DeadlineExceeded):
+		return fmt.Errorf("cannot ask the server %s: %w", c.base.Host, context.Cause(ctx))
+	case ended != nil:
+		return ended
 	}
 	var unknown *tls.CertificateVerificationError
 	if errors.As(err, &unknown) {
@@ -219,15 +230,68 @@ func (c *conn) explain(ctx context.Context, err error) error {
 	return fmt.Errorf("cannot ask the server %s: %w", c.base.Host, err)
 }
 
-// problem reads what the server says and closes the answer.
+// Refused is an answer that is neither success nor a wire.Problem: Alertmanager's API, under /api/v2/, has words of its own, or none.
+type Refused struct {
+	Status int    // of HTTP
+	Said   string // hostile text; never empty
+}
+
+// Error is what the server said.
+func (r *Refused) Error() string { return r.Said }
+
+// problem reads what the server says and closes the answer. Our own API says it in a problem, Alertmanager's in a string or as a message.
 func (c *conn) problem(resp *http.Response) error {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	var p wire.Problem
-	if err != nil || json.Unmarshal(b, &p) != nil || p.Title == "" {
-		return fmt.Errorf("cannot ask the server %s: it answers %s and is perhaps no whodunit server", c.base.Host, resp.Status)
+	var object struct{ Message string }
+	var text string
+	switch {
+	case err != nil:
+	case json.Unmarshal(b, &p) == nil && p.Title != "":
+		return fmt.Errorf("the server %s refuses: %w", c.base.Host, &p)
+	case json.Unmarshal(b, &object) == nil && object.Message != "":
+		return fmt.Errorf("the server %s refuses: %w", c.base.Host, &Refused{resp.StatusCode, object.Message})
+	case json.Unmarshal(b, &text) == nil && strings.TrimSpace(text) != "":
+		return fmt.Errorf("the server %s refuses: %w", c.base.Host, &Refused{resp.StatusCode, strings.TrimSpace(text)})
 	}
-	return fmt.Errorf("the server %s refuses: %w", c.base.Host, &p)
+	return fmt.Errorf("cannot ask the server %s: %w", c.base.Host, &Refused{resp.StatusCode, "it answers " + resp.Status + " and is perhaps no whodunit server"})
+}
+
+// maxAnswer bounds the answer to a Call.
+const maxAnswer = 64 << 20
+
+// Call asks any part of the API for an answer of JSON of at most 64 MiB. path is the whole one, such as /api/v2/silences, escaped. in is
+// sent as JSON unless it is nil; the answer is read into out unless that is nil. A refusal wraps a *wire.Problem, or a *Refused.
+func (c *Client) Call(ctx context.Context, method, path string, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return fmt.Errorf("cannot ask the server: %w", err)
+		}
+	}
+	resp, err := c.do(ctx, method, c.base.JoinPath(path), body, "application/json")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	return c.read(ctx, resp, out)
+}
+
+// read reads a whole answer.
+func (c *conn) read(ctx context.Context, resp *http.Response, into any) error {
+	err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return c.explain(ctx, err)
+	}
+	return fmt.Errorf("cannot read the answer of %s: %w", c.base.Host, err)
 }
 
 // Search is that of store.Searcher.
@@ -355,10 +419,7 @@ func (c *Client) ask(ctx context.Context, what string, v url.Values, into any) e
 		return err
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
-		return c.explain(ctx, err)
-	}
-	return nil
+	return c.read(ctx, resp, into)
 }
 
 // Top is that of store.Searcher.

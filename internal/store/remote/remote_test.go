@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -245,6 +246,89 @@ func TestCutAnswerIsAnError(t *testing.T) {
 	defer c2.Close()
 	if got := collect(c2, store.Query{}); !strings.Contains(got.Err, "302") {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestCall: any part of the API, with a token and with a password, whose session may have ended.
+func TestCall(t *testing.T) {
+	s := serve(t, &memory.Store{})
+	withPassword := s.client(t, func(o *Options) { o.Token, o.User, o.Password = "", "alice", password })
+	for name, c := range map[string]*Client{"token": s.client(t, nil), "password": withPassword} {
+		var me struct{ Scopes []string }
+		if err := c.Call(t.Context(), "GET", "/api/v1/whoami", nil, &me); err != nil || len(me.Scopes) != 1 {
+			t.Errorf("%s: %v %v", name, me, err)
+		}
+	}
+	if err := s.auth.SetPassword("alice", password, []auth.Scope{auth.ScopeRead}); err != nil { // ends the session
+		t.Fatal(err)
+	}
+	var p *wire.Problem
+	err := withPassword.Call(t.Context(), "POST", "/api/v1/alerts/test", map[string]string{"rule": "x"}, nil)
+	if !errors.As(err, &p) || p.Status != 403 || !strings.Contains(err.Error(), "scope operate is wanted") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCallErrors(t *testing.T) {
+	done := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		switch r.URL.Path {
+		case "/api/v2/echo":
+			fmt.Fprintf(w, `{"method":%q,"type":%q,"body":%q}`, r.Method, r.Header.Get("Content-Type"), b)
+		case "/api/v2/silence/a/b":
+			http.Error(w, `"silence `+r.URL.RawPath+` not found"`, http.StatusNotFound)
+		case "/api/v2/object":
+			http.Error(w, `{"code":601,"message":"no uuid"}`, http.StatusUnprocessableEntity)
+		case "/api/v2/empty":
+			w.WriteHeader(http.StatusNotFound)
+		case "/api/v2/moved":
+			http.Redirect(w, r, "/api/v2/echo", http.StatusTemporaryRedirect)
+		case "/api/v2/cut":
+			fmt.Fprint(w, `{"method":"`)
+		case "/api/v2/hangs":
+			<-done
+		}
+	}))
+	defer srv.Close()
+	defer close(done)
+	c, err := New(Options{URL: srv.URL, Token: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var echo struct{ Method, Type, Body string }
+	if err := c.Call(t.Context(), "POST", "/api/v2/echo", []int{1}, &echo); err != nil || echo.Method != "POST" || echo.Type != "application/json" || echo.Body != "[1]" {
+		t.Errorf("%+v %v", echo, err)
+	}
+	if err := c.Call(t.Context(), "DELETE", "/api/v2/echo", nil, &echo); err != nil || echo.Method != "DELETE" || echo.Type != "" || echo.Body != "" {
+		t.Errorf("%+v %v", echo, err)
+	}
+	for path, want := range map[string]struct {
+		status int
+		text   string
+	}{
+		"silence/a%2Fb": {404, "refuses: silence /api/v2/silence/a%2Fb not found"},
+		"object":        {422, "refuses: no uuid"},
+		"empty":         {404, "it answers 404 Not Found"},
+		"moved":         {307, "it answers 307"},
+		"cut":           {0, "cannot read the answer of 127.0.0.1"},
+	} {
+		var refused *Refused
+		err := c.Call(t.Context(), "GET", "/api/v2/"+path, nil, &echo)
+		if err == nil || !strings.Contains(err.Error(), want.text) || errors.As(err, &refused) != (want.status != 0) || refused != nil && refused.Status != want.status {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, errors.New("it did not answer in time"))
+	defer cancel()
+	if err := c.Call(ctx, "GET", "/api/v2/hangs", nil, nil); err == nil || !strings.Contains(err.Error(), "cannot ask the server 127.0.0.1") || !strings.HasSuffix(err.Error(), "it did not answer in time") {
+		t.Error(err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	cancel()
+	if err := c.Call(ctx, "GET", "/api/v2/hangs", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 
