@@ -84,7 +84,7 @@ func (a *App) makeTaker(dir string, base *url.URL) (err error) {
 	if err := a.tryReceivers(c); err != nil {
 		return err
 	}
-	a.manager, err = manager.New(manager.Options{Dir: dir, ConfigFile: c.AlertmanagerConfig, ExternalURL: base, Own: a.own(c), Logger: a.o.Log, Registerer: a.reg})
+	a.manager, err = manager.New(manager.Options{Dir: dir, ConfigFile: c.AlertmanagerConfig, ExternalURL: base, Own: a.own(c), StartDelay: time.Second, Logger: a.o.Log, Registerer: a.reg})
 	return err
 }
 

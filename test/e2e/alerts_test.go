@@ -420,6 +420,15 @@ func (a *alerting) others(dir string) {
 	})
 }
 
+func (a *alerting) inhibited() {
+	a.Helper()
+	for _, body := range a.p.at("/team") {
+		if strings.Contains(body, "config read") {
+			a.Errorf("an inhibited alert was sent: %s", body)
+		}
+	}
+}
+
 // whodunit asks the server. Exit codes are looked at by the scripts of internal/cli.
 func (a *alerting) whodunit(args ...string) string {
 	a.Helper()
@@ -451,11 +460,7 @@ func (a *alerting) amtool() {
 	if out := a.am("alert", "query", "--inhibited", "-o", "extended"); !strings.Contains(out, "e2e: config read") {
 		a.Errorf("the alert on the config map is not inhibited:\n%s", out)
 	}
-	for _, body := range a.p.at("/team") {
-		if strings.Contains(body, "config read") {
-			a.Errorf("an inhibited alert was sent: %s", body)
-		}
-	}
+	a.inhibited()
 	a.am("silence", "add", "user="+cluster.Alice, "--comment=maintenance", "--author=e2e", "--duration=2h")
 	if out := a.whodunit("alerts", "list"); !strings.Contains(out, "e2e: secret read") {
 		a.Errorf("whodunit alerts list:\n%s", out)
@@ -488,6 +493,7 @@ func (a *alerting) restart() {
 		}
 		return nil
 	})
+	a.inhibited()
 	for _, n := range a.notifications("/pager")[before:] {
 		for _, x := range n.Alerts {
 			if x.Labels["user"] == cluster.Alice {

@@ -141,7 +141,7 @@ func (g *generation) start(m *Manager) {
 	// The inhibitor first: an alert that it inhibits is not to be told before it has read them all.
 	g.running.Go(g.inhibitor.Run)
 	g.inhibitor.WaitForLoading()
-	g.running.Go(func() { g.dispatcher.Run(time.Now()) })
+	g.running.Go(func() { g.dispatcher.Run(m.begin) })
 	g.dispatcher.WaitForLoading()
 }
 

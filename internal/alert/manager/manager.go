@@ -52,12 +52,15 @@ type Options struct {
 	Own            func(receiver string) []Own // receivers of our own kinds that belong to this receiver; the Manager closes them
 	Retention      time.Duration               // of silences that are over and of the notification log; 120 h
 	AttemptTimeout time.Duration               // of one attempt to notify; 30 s
-	MaxSilences    int                         // 10000
-	MaxSilenceSize int                         // in bytes; 64 KiB
-	MaxGroups      int                         // of alerts, each one notification; 10000
-	MaxAlerts      int                         // with the same alertname; 10000
-	Logger         *slog.Logger                // nil: none
-	Registerer     prometheus.Registerer       // nil: unregistered
+	// StartDelay is how long after New nobody is told anything: who has to put the alerts again has that time, so that none is told that
+	// another of them inhibits.
+	StartDelay     time.Duration
+	MaxSilences    int                   // 10000
+	MaxSilenceSize int                   // in bytes; 64 KiB
+	MaxGroups      int                   // of alerts, each one notification; 10000
+	MaxAlerts      int                   // with the same alertname; 10000
+	Logger         *slog.Logger          // nil: none
+	Registerer     prometheus.Registerer // nil: unregistered
 }
 
 func (o *Options) defaults() error {
@@ -89,6 +92,7 @@ func positive[T int | time.Duration](v *T, otherwise T) {
 // Manager is a running Alertmanager. It is safe for concurrent use. Its owner calls Stop.
 type Manager struct {
 	o       Options
+	begin   time.Time    // nobody is told anything before
 	bare    *slog.Logger // hides secrets; for packages that say themselves which component they are
 	logger  *slog.Logger // the same, with ours
 	redact  *redactor
@@ -129,7 +133,7 @@ func New(o Options) (*Manager, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make folder for alertmanager: %w", err)
 	}
-	m := &Manager{o: o, redact: newRedactor(), stop: make(chan struct{}), groupMarker: marker.NewGroupMarker()}
+	m := &Manager{o: o, begin: time.Now().Add(o.StartDelay), redact: newRedactor(), stop: make(chan struct{}), groupMarker: marker.NewGroupMarker()}
 	m.redact.use(l.sec)
 	m.bare = slog.New(redacting{o.Logger.Handler(), m.redact})
 	m.logger = m.bare.With("component", "alertmanager")

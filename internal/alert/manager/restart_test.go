@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -146,4 +147,31 @@ func TestSnapshotFailsAndIsTriedAgain(t *testing.T) {
 			t.Error(n)
 		}
 	})
+}
+
+// TestStartDelay: after a restart alerts come again one by one, in any order. One that a later one inhibits is not told, although its group has
+// waited long enough.
+func TestStartDelay(t *testing.T) {
+	url, got := webhook(t)
+	m := start(t, Options{StartDelay: 500 * time.Millisecond, ConfigFile: yml(t, `
+route: {receiver: r, group_by: [alertname], group_wait: 10ms, group_interval: 1h}
+inhibit_rules: [{source_matchers: [alertname=cause], target_matchers: [alertname=symptom], equal: [cluster]}]
+receivers: [{name: r, webhook_configs: [{url: URL}]}]`, "URL", url)})
+	symptom, cause := firing("alertname", "symptom", "cluster", "c"), firing("alertname", "cause", "cluster", "c")
+	symptom.StartsAt, cause.StartsAt = time.Now().Add(-time.Hour), time.Now().Add(-time.Hour)
+	put(t, m, symptom)
+	timer := time.NewTimer(100 * time.Millisecond) // another takes its time to come
+	defer timer.Stop()
+	<-timer.C
+	put(t, m, cause)
+	if names := nextNames(t, got); !slices.Equal(names, []string{"cause"}) {
+		t.Errorf("told of %v", names)
+	}
+	nothing(t, got)
+}
+
+func nextNames(t *testing.T, c <-chan message) []string {
+	t.Helper()
+	m := next(t, c)
+	return m.names()
 }
