@@ -43,6 +43,7 @@ const patience = 30 * time.Second
 //	poke OUT REGEXP URL CA TOKEN FILE
 //	                        posts again and again, ${N} in FILE counting up, until the file OUT matches
 //	expand FILE...          replaces ${VAR}s in files
+//	now VAR                 puts the time into $VAR, as events have it
 //	signal NAME PIDFILE     sends TERM, INT, HUP or KILL to a process
 //	lines FILE N            the file has N lines; stdout is a file, too
 //
@@ -68,7 +69,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "until": until, "await": await, "capture": capture, "pack": pack, "damage": damage, "post": post, "lines": countLines,
-			"expand": expand, "poke": poke, "signal": sendSignal,
+			"expand": expand, "poke": poke, "signal": sendSignal, "now": now,
 		},
 	})
 }
@@ -224,6 +225,11 @@ func expand(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
 		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(os.Expand(ts.ReadFile(name), ts.Getenv)), 0o600))
 	}
+}
+
+func now(ts *testscript.TestScript, neg bool, args []string) {
+	want(ts, neg, args, 1, "now VAR")
+	ts.Setenv(args[0], time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"))
 }
 
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
