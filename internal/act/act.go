@@ -29,7 +29,7 @@ const (
 	ScaleToZero   Kind = "scale_to_zero"  // a Deployment, StatefulSet or ReplicaSet, or the one that controls a pod
 	Cordon        Kind = "cordon"         // a node, or the one that a pod is on
 	DeleteBinding Kind = "delete_binding" // the role binding that the event made
-	RevertBinding Kind = "revert_binding" // deletes what was made, or puts the subjects back that were recorded before the change
+	RevertBinding Kind = "revert_binding" // deletes what was made, or takes the subjects away that were not recorded before the change
 	RevokeToken   Kind = "revoke_token"   // deletes the pod or secret that the requesting service account's token is bound to
 	Quarantine    Kind = "quarantine"     // labels a pod that a NetworkPolicy then cuts off
 	Event         Kind = "event"          // a core/v1 Event on the object
@@ -87,7 +87,7 @@ type Options struct {
 	Emit func(ctx context.Context, b audit.Batch) error
 	// Event is the whole event that evidence names, nil if the journal does not have it (any more).
 	Event func(ctx context.Context, e finding.Evidence) (*audit.Event, error)
-	// Before is the last earlier event about the same object that has a response body, nil if there is none.
+	// Before is the last earlier event about the same object that has a response body and is no DryRun, nil if there is none.
 	Before func(ctx context.Context, ev *audit.Event) (*audit.Event, error)
 	// Named is which actions a rule names.
 	Named      func(rule string) []string

@@ -54,6 +54,7 @@ func TestGuards(t *testing.T) {
 		{"no answer yet", m{"responseStatus": nil, "stage": "RequestReceived"}, refused, "answered with 0"},
 		{"dry run of theirs", m{"requestURI": "/api/v1/namespaces/team-a/pods/web?dryRun=All"}, refused, "dry run"},
 		{"dry run of theirs, in the body", m{"verb": "delete", "requestObject": m{"kind": "DeleteOptions", "dryRun": []string{"All"}}}, refused, "dry run"},
+		{"dry run of an eviction", m{"requestObject": m{"kind": "Eviction", "deleteOptions": m{"dryRun": []string{"All"}}}}, refused, "dry run"},
 		{"our own account", m{"user": m{"username": us}}, refused, "our own account"},
 		{"other resource", m{"objectRef": ref("configmaps", "team-a", "web")}, unsupported, "it is for pods"},
 		{"no object", m{"objectRef": nil}, refused, "no namespace"},

@@ -94,11 +94,14 @@ func (j *job) revertBinding(ctx context.Context) (string, error) {
 	if _, err := j.binding(ctx); err != nil {
 		return "", err
 	}
-	subjects := before.Subjects
-	if subjects == nil {
-		subjects = []subject{} // null would leave the field to its default, which is the same, but say less
+	// What the change took away stays away: to give it back would give access, under our name.
+	subjects := []subject{} // null would leave the field to its default, which is the same, but say less
+	for _, s := range after.Subjects {
+		if slices.Contains(before.Subjects, s) {
+			subjects = append(subjects, s)
+		}
 	}
-	return "subjects are those from before again", j.patch(ctx, j.t.path(), after.Metadata.UID, map[string]any{
+	return "the subjects that it added are gone again", j.patch(ctx, j.t.path(), after.Metadata.UID, map[string]any{
 		"metadata": map[string]any{"resourceVersion": after.Metadata.ResourceVersion}, "subjects": subjects})
 }
 
@@ -108,7 +111,7 @@ func (j *job) earlier(ctx context.Context, after *object) (*object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the earlier event: %w", err)
 	}
-	if ev == nil {
+	if ev == nil || DryRun(ev) {
 		return nil, cannot("no earlier state of the binding is recorded")
 	}
 	before := body(ev.ResponseObject)

@@ -263,7 +263,7 @@ func TestRevert(t *testing.T) {
 	}{
 		{"made", madeBinding("rolebindings", "team-a", "grant"), nil, done, "deleted", []string{"DELETE " + rbPath +
 			`grant {"apiVersion":"v1","kind":"DeleteOptions","preconditions":{"resourceVersion":"7","uid":"` + podUID + `"}}`}},
-		{"patched", change(nil), state("3", "alice"), done, "those from before", []string{back}},
+		{"patched", change(nil), state("3", "alice"), done, "gone again", []string{back}},
 		{"updated", change(m{"verb": "update", "requestObject": state("3")}), state("3", "alice"), done, "", []string{back}},
 		{"updated after what is recorded", change(m{"verb": "update", "requestObject": state("5")}), state("3", "alice"), unsupported, "not the last one", nil},
 		{"nothing recorded", change(nil), nil, unsupported, "no earlier state", nil},
@@ -271,12 +271,17 @@ func TestRevert(t *testing.T) {
 		{"no body", change(m{"responseObject": nil}), state("3", "alice"), unsupported, "RequestResponse", nil},
 		{"subjects taken away", change(nil), state("3", "alice", "mallory", "bob"), refused, "only give access", nil},
 		{"deleted", change(m{"verb": "delete"}), state("3", "alice"), unsupported, "delete cannot be reverted", nil},
+		{"one taken away and one added", change(nil), state("3", "alice", "bob"), done, "added", []string{back}},
+		{"a dry run recorded", change(nil), m{"dry run of": state("3", "alice", "eve")}, unsupported, "no earlier state", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t, Action{Name: "x", Kind: RevertBinding, Live: true})
 			b.api.objects[rbPath+"grant"] = pod("grant", podUID, "2026-03-01T11:00:00Z", "")
 			if tt.before != nil {
 				b.before = event(t, m{"auditID": "before", "stageTimestamp": "2026-03-01T11:00:00Z", "responseObject": tt.before})
+				if o := tt.before["dry run of"]; o != nil {
+					b.before = event(t, m{"auditID": "before", "requestURI": rbPath + "grant?dryRun=All", "stageTimestamp": "2026-03-01T11:00:00Z", "responseObject": o})
+				}
 			}
 			b.outcome(event(t, tt.change), tt.how, tt.text)
 			b.wants(tt.want...)

@@ -22,8 +22,8 @@
 //   - Nothing that is older than MaxAge: a replayed or imported log sets off nothing. What was attempted counts for the rate and the
 //     cooldown after a restart too.
 //   - Cluster role bindings system:* and cluster-admin, those that the API server maintains, and bindings for our own account alone
-//     are left alone. A binding is only deleted by the event that made it, and only taken back to what a recorded event shows. A
-//     change that took subjects away is not reverted: that would give access.
+//     are left alone. A binding is only deleted by the event that made it, and only subjects are taken away that a recorded event does
+//     not show. What the change itself took away stays away: to give it back would give access.
 //   - At least half of the nodes, and one, stay schedulable.
 //   - One quarantine policy for a namespace, one Event for an outcome: nothing piles up.
 //   - We revoke only what the API server says the token was bound to, never of impersonated users, whose details the client writes.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"whodunit/internal/audit"
 	"whodunit/internal/finding"
 )
 
@@ -110,13 +111,21 @@ func guardRequest(j *job) error {
 	if c := j.ev.Response.Code; c < 100 || c >= 400 {
 		return deny("the request was answered with %d: a request that was refused sets off nothing on its object", c)
 	}
-	_, query, _ := strings.Cut(j.ev.RequestURI, "?")
-	values, _ := url.ParseQuery(query) // what can be read of it, as the API server does
-	o := body(j.ev.RequestObject)
-	if values.Has("dryRun") || o != nil && o.Kind == "DeleteOptions" && len(o.DryRun) > 0 {
+	if DryRun(j.ev) {
 		return deny("the request was a dry run, which changed nothing")
 	}
 	return nil
+}
+
+// DryRun reports whether the request asked to change nothing: what its answer shows is then nobody's state.
+func DryRun(ev *audit.Event) bool {
+	_, query, _ := strings.Cut(ev.RequestURI, "?")
+	values, _ := url.ParseQuery(query) // what can be read of it, as the API server does
+	if values.Has("dryRun") {
+		return true
+	}
+	o := body(ev.RequestObject)
+	return o != nil && (o.Kind == "DeleteOptions" && len(o.DryRun) > 0 || o.Kind == "Eviction" && len(o.DeleteOptions.DryRun) > 0)
 }
 
 // guardRate bounds how often, and how soon again on the same target. Attempts before a restart count.

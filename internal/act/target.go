@@ -73,6 +73,8 @@ type object struct {
 	RoleRef  struct{ Kind, Name string }
 	Subjects []subject
 	DryRun   []string // of DeleteOptions
+
+	DeleteOptions struct{ DryRun []string } // of an Eviction
 }
 
 type owner struct {

@@ -105,7 +105,8 @@ func evidence(ctx context.Context, s store.Searcher, e finding.Evidence) (*audit
 	return first(ctx, s, q, func(r *audit.Record) bool { return r.Identity.String() == e.Identity })
 }
 
-// earlier is the last earlier event about the object of ev that has its state in a response, nil if there is none.
+// earlier is the last earlier event about the object of ev that has its state in a response, nil if there is none. The answer to a dry run
+// has no state in it, but what somebody would like it to be.
 func earlier(ctx context.Context, s store.Searcher, ev *audit.Event) (*audit.Event, error) {
 	equal := func(path, value string) match.Expr {
 		if value == "" {
@@ -120,7 +121,7 @@ func earlier(ctx context.Context, s store.Searcher, ev *audit.Event) (*audit.Eve
 		&match.Pred{Path: "responseStatus.code", Op: match.Less, Values: []string{"300"}},
 		match.Not{X: &match.Pred{Path: "auditID", Op: match.Equal, Values: []string{ev.AuditID}}},
 	}}
-	return first(ctx, s, q, func(*audit.Record) bool { return true })
+	return first(ctx, s, q, func(r *audit.Record) bool { return !act.DryRun(&r.Event) })
 }
 
 // first is the newest event that q and ok let through.
