@@ -259,7 +259,7 @@ func command(ev *audit.Event) string {
 func link(base *url.URL, x *alert.Alert) string {
 	q := "rule:" + strconv.Quote(x.Labels["rule"])
 	for _, name := range []string{"cluster", "user", "namespace"} {
-		if v := x.Labels[name]; v != "" && len(v) < 150 { // longer ones may have been cut
+		if v := x.Labels[name]; v != "" && len(v) < 150 && !strings.ContainsAny(v, "…\uFFFD") { // others may be no more what the finding has
 			q += " and " + name + ":" + strconv.Quote(v)
 		}
 	}
