@@ -376,3 +376,46 @@ func TestBasicAuthentication(t *testing.T) {
 		t.Errorf("a token from a limited address: %v", err)
 	}
 }
+
+// Attempts that wait for their turn side by side are held down like others.
+func TestRateLimitSideBySide(t *testing.T) {
+	a := open(t, t.TempDir(), newClock())
+	for range cap(a.hashing) { // nobody's turn yet
+		a.hashing <- struct{}{}
+	}
+	const tries = 40
+	errs := make(chan error, tries)
+	ready := make(chan struct{}, tries)
+	for range tries {
+		go func() {
+			_, err := a.verify(&watched{t.Context(), ready}, "192.0.2.1", "alice", "wrong")
+			errs <- err
+		}()
+	}
+	for range tries { // each asks for the end of its context when it waits
+		<-ready
+	}
+	for range cap(a.hashing) {
+		<-a.hashing
+	}
+	checked := 0
+	for range tries {
+		if err := <-errs; errors.Is(err, ErrUnauthenticated) {
+			checked++
+		}
+	}
+	if most := 10 + cap(a.hashing); checked > most {
+		t.Errorf("%d passwords were checked, at most %d are wanted", checked, most)
+	}
+}
+
+// watched tells of each call of Done.
+type watched struct {
+	context.Context //nolint:containedctx // it is one
+	asked           chan<- struct{}
+}
+
+func (w *watched) Done() <-chan struct{} {
+	w.asked <- struct{}{}
+	return w.Context.Done()
+}

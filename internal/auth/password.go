@@ -154,11 +154,8 @@ func (a *Auth) DeleteUser(name string) error {
 
 // verify checks a user's password within the limits on failures. addr is the peer's IP address.
 func (a *Auth) verify(ctx context.Context, addr, name, password string) (Principal, error) {
-	now := a.o.Now()
-	wait := max(a.perAddr.wait(addressKey(addr), now), a.perUser.wait(name, now))
-	if wait > 0 {
-		a.metrics.failures.WithLabelValues("rate_limited").Inc()
-		return Principal{}, &RateLimitedError{RetryAfter: wait}
+	if err := a.limited(addr, name); err != nil {
+		return Principal{}, err
 	}
 	select {
 	case a.hashing <- struct{}{}:
@@ -166,6 +163,10 @@ func (a *Auth) verify(ctx context.Context, addr, name, password string) (Princip
 	case <-ctx.Done():
 		return Principal{}, ctx.Err()
 	}
+	if err := a.limited(addr, name); err != nil { // those that had their turn meanwhile count
+		return Principal{}, err
+	}
+	now := a.o.Now()
 	a.mu.Lock()
 	u := user{Hash: a.dummy}
 	for _, known := range a.f.Users {
@@ -185,6 +186,17 @@ func (a *Auth) verify(ctx context.Context, addr, name, password string) (Princip
 	a.perAddr.give(addressKey(addr), now)
 	a.perUser.give(name, now)
 	return Principal{Name: u.Name, Kind: "session", Scopes: u.Scopes}, nil
+}
+
+// limited is why there is no other attempt now.
+func (a *Auth) limited(addr, name string) error {
+	now := a.o.Now()
+	wait := max(a.perAddr.wait(addressKey(addr), now), a.perUser.wait(name, now))
+	if wait <= 0 {
+		return nil
+	}
+	a.metrics.failures.WithLabelValues("rate_limited").Inc()
+	return &RateLimitedError{RetryAfter: wait}
 }
 
 func clip(s string) string {
