@@ -115,7 +115,8 @@ func New(o Options) (_ *App, err error) {
 			err = errors.Join(err, a.Stop())
 		}
 	}()
-	for _, step := range []func() error{a.openJournals, a.openAuth, a.makeRules, a.listen, a.makeAlerts, a.makeActions, a.makeSources, a.makeServer} {
+	for _, step := range []func() error{a.openJournals, a.openAuth, a.makeRules, a.listen, a.makeAlerts, a.makeActions, a.makeSources, a.makeServer,
+		a.bootstrap} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -166,9 +167,11 @@ func limits(o *journal.Options, c config.Journal) {
 func (a *App) openAuth() (err error) {
 	a.auth, err = auth.New(auth.Options{Dir: a.cfg.DataDir, SessionTTL: a.cfg.Server.SessionTTL.Std(), Secure: a.cfg.Server.TLS.Mode != "off",
 		Logger: a.o.Log, Registerer: a.reg})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// bootstrap makes the first login. It is the last step of New: what New has made is never shown if a later step fails, and never made again.
+func (a *App) bootstrap() (err error) {
 	a.first, err = a.auth.Bootstrap()
 	return err
 }

@@ -379,6 +379,17 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestFirstLogin: a first start that fails makes no login, which nobody would be shown.
+func TestFirstLogin(t *testing.T) {
+	c := settings(t)
+	c.Alerts.AlertmanagerConfig = filepath.Join(t.TempDir(), "none.yml")
+	if a, err := New(Options{Config: c}); err == nil {
+		t.Fatal("a configuration that is not there was taken", a.Stop())
+	}
+	c.Alerts.AlertmanagerConfig = ""
+	start(t, Options{Config: c}) // wants a first login
+}
+
 // TestAlone: a second server on the same data keeps off, and the first is none the worse for it.
 func TestAlone(t *testing.T) {
 	c := settings(t)
