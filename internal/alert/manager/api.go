@@ -12,9 +12,13 @@ import (
 func (m *Manager) Handler() http.Handler { return m.handler }
 
 // guard bounds requests, and hides secrets in the configuration that the API shows.
-func guard(next http.Handler) http.Handler {
+func (m *Manager) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		if r.Method == http.MethodPost && !strings.HasPrefix(r.URL.Path, "/api/v2/silence") {
+			m.posted.serve(w, r, next, m.alerts.Get)
+			return
+		}
 		for _, known := range []string{"/api/v2/alerts", "/api/v2/silence", "/api/v2/receivers"} { // the rest is the status
 			if strings.HasPrefix(r.URL.Path, known) {
 				next.ServeHTTP(w, r)

@@ -42,6 +42,7 @@ const (
 	alertGC             = 30 * time.Minute
 	stopWait            = 5 * time.Second // for notifications that a reload ends
 	maxRequest          = 8 << 20         // bytes of a request's body
+	maxPostedBytes      = 32 << 20
 )
 
 // Options are what a Manager needs. Dir is wanted; each other that is zero has a default.
@@ -59,6 +60,7 @@ type Options struct {
 	MaxSilenceSize int                   // in bytes; 64 KiB
 	MaxGroups      int                   // of alerts, each one notification; 10000
 	MaxAlerts      int                   // with the same alertname; 10000
+	MaxPosted      int                   // alerts that others post to the API; 5000, in 32 MiB
 	Logger         *slog.Logger          // nil: none
 	Registerer     prometheus.Registerer // nil: unregistered
 }
@@ -73,6 +75,7 @@ func (o *Options) defaults() error {
 	positive(&o.MaxSilenceSize, 64<<10)
 	positive(&o.MaxGroups, 10_000)
 	positive(&o.MaxAlerts, 10_000)
+	positive(&o.MaxPosted, 5000)
 	o.ExternalURL = externalURL(o.ExternalURL)
 	if o.Logger == nil {
 		o.Logger = discard
@@ -100,6 +103,7 @@ type Manager struct {
 	book    *book
 
 	alerts          *mem.Alerts
+	posted          *posted
 	silences        *silence.Silences
 	silencer        *silence.Silencer
 	nflog           *nflog.Log
@@ -200,7 +204,8 @@ func (m *Manager) stores() error {
 	m.nflog.SetBroadcast(logs.touch)
 	m.silences.SetBroadcast(sils.touch)
 	m.silencer = silence.NewSilencer(m.silences, m.logger, eventrecorder.Recorder{})
-	m.alerts, err = mem.NewAlerts(context.Background(), alertGC, m.o.MaxAlerts, m.silencer, m.bare, eventrecorder.Recorder{}, m.o.Registerer,
+	m.posted = &posted{AlertStoreCallback: m.silencer, most: m.o.MaxPosted, mostBytes: maxPostedBytes, sizes: map[model.Fingerprint]int{}}
+	m.alerts, err = mem.NewAlerts(context.Background(), alertGC, m.o.MaxAlerts, m.posted, m.bare, eventrecorder.Recorder{}, m.o.Registerer,
 		featurecontrol.NoopFlags{})
 	if err != nil {
 		return fmt.Errorf("cannot open alerts: %w", err)
@@ -225,7 +230,7 @@ func (m *Manager) serve() error {
 		m.alerts.Close()
 		return fmt.Errorf("cannot make alertmanager's API: %w", err)
 	}
-	m.handler = guard(m.api.Register(route.New(), "/"))
+	m.handler = m.guard(m.api.Register(route.New(), "/"))
 	return nil
 }
 
@@ -316,7 +321,10 @@ func (m *Manager) Put(ctx context.Context, alerts []alert.Alert) error {
 		}
 		in = append(in, a)
 	}
-	if err := m.alerts.Put(ctx, in...); err != nil {
+	m.posted.putting.Lock()
+	err := m.alerts.Put(ctx, in...)
+	m.posted.putting.Unlock()
+	if err != nil {
 		errs = append(errs, fmt.Errorf("cannot take alerts: %w", err))
 	}
 	for _, a := range in { // over the limit it says nothing
