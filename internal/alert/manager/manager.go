@@ -59,7 +59,6 @@ type Options struct {
 	MaxSilences    int                   // 10000
 	MaxSilenceSize int                   // in bytes; 64 KiB
 	MaxGroups      int                   // of alerts, each one notification; 10000
-	MaxAlerts      int                   // with the same alertname; 10000
 	MaxPosted      int                   // alerts that others post to the API; 5000, in 32 MiB
 	Logger         *slog.Logger          // nil: none
 	Registerer     prometheus.Registerer // nil: unregistered
@@ -74,7 +73,6 @@ func (o *Options) defaults() error {
 	positive(&o.MaxSilences, 10_000)
 	positive(&o.MaxSilenceSize, 64<<10)
 	positive(&o.MaxGroups, 10_000)
-	positive(&o.MaxAlerts, 10_000)
 	positive(&o.MaxPosted, 5000)
 	o.ExternalURL = externalURL(o.ExternalURL)
 	if o.Logger == nil {
@@ -205,7 +203,7 @@ func (m *Manager) stores() error {
 	m.silences.SetBroadcast(sils.touch)
 	m.silencer = silence.NewSilencer(m.silences, m.logger, eventrecorder.Recorder{})
 	m.posted = &posted{AlertStoreCallback: m.silencer, most: m.o.MaxPosted, mostBytes: maxPostedBytes, sizes: map[model.Fingerprint]int{}}
-	m.alerts, err = mem.NewAlerts(context.Background(), alertGC, m.o.MaxAlerts, m.posted, m.bare, eventrecorder.Recorder{}, m.o.Registerer,
+	m.alerts, err = mem.NewAlerts(context.Background(), alertGC, 0, m.posted, m.bare, eventrecorder.Recorder{}, m.o.Registerer,
 		featurecontrol.NoopFlags{})
 	if err != nil {
 		return fmt.Errorf("cannot open alerts: %w", err)
@@ -295,7 +293,8 @@ func (m *Manager) Reload(configFile string, own func(string) []Own) error {
 
 var errStopped = errors.New("alertmanager is stopped")
 
-// Put implements alert.Taker. An alert without an end is over after resolve_timeout unless it is put again.
+// Put implements alert.Taker. An alert without an end is over after resolve_timeout unless it is put again. How many there are is for the
+// caller to bound.
 func (m *Manager) Put(ctx context.Context, alerts []alert.Alert) error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -326,12 +325,6 @@ func (m *Manager) Put(ctx context.Context, alerts []alert.Alert) error {
 	m.posted.putting.Unlock()
 	if err != nil {
 		errs = append(errs, fmt.Errorf("cannot take alerts: %w", err))
-	}
-	for _, a := range in { // over the limit it says nothing
-		if _, err := m.alerts.Get(a.Fingerprint()); err != nil {
-			errs = append(errs, fmt.Errorf("alert %q not taken: there are %d of this name", a.Name(), m.o.MaxAlerts))
-			break
-		}
 	}
 	return errors.Join(errs...)
 }
