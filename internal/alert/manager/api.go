@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,19 +12,27 @@ import (
 // Handler answers Alertmanager's API under /api/v2/. Who may call it is for its caller to check.
 func (m *Manager) Handler() http.Handler { return m.handler }
 
-// guard bounds requests, and hides secrets in the configuration that the API shows.
+// paths are Alertmanager's, beside those of single silences.
+var paths = [...]string{"/api/v2/alerts", "/api/v2/alerts/groups", "/api/v2/receivers", "/api/v2/silences", statusPath}
+
+const statusPath = "/api/v2/status"
+
+// guard bounds requests, and hides secrets in the configuration that the API shows. What is at no path of Alertmanager's does not come
+// to it: it would have a metric for each.
 func (m *Manager) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := strings.TrimSuffix(r.URL.Path, "/")
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
-		if r.Method == http.MethodPost && !strings.HasPrefix(r.URL.Path, "/api/v2/silence") {
+		switch {
+		case !slices.Contains(paths[:], path) && !strings.HasPrefix(path, "/api/v2/silence/"):
+			answer(w, http.StatusNotFound, "there is nothing at this path")
+			return
+		case path == "/api/v2/alerts" && r.Method == http.MethodPost:
 			m.posted.serve(w, r, next, m.alerts.Get)
 			return
-		}
-		for _, known := range []string{"/api/v2/alerts", "/api/v2/silence", "/api/v2/receivers"} { // the rest is the status
-			if strings.HasPrefix(r.URL.Path, known) {
-				next.ServeHTTP(w, r)
-				return
-			}
+		case path != statusPath:
+			next.ServeHTTP(w, r)
+			return
 		}
 		kept := &keeper{header: w.Header(), status: http.StatusOK}
 		next.ServeHTTP(kept, r)

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"whodunit/internal/alert"
 )
 
@@ -54,5 +57,22 @@ func TestPostedChangesNoOther(t *testing.T) {
 	}
 	if body := call(t, m.Handler(), "GET", "/api/v2/alerts", "", 200); !strings.Contains(body, "eve") || strings.Contains(body, "all is well") {
 		t.Error(body)
+	}
+}
+
+// A path that somebody makes up makes no metric.
+func TestUnknownPaths(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	m := start(t, Options{Registerer: reg})
+	for i := range 5 {
+		call(t, m.Handler(), "GET", fmt.Sprint("/api/v2/made-up-", i), "", 404)
+		call(t, m.Handler(), "POST", fmt.Sprint("/api/v2/alerts/made-up-", i), "[]", 404)
+	}
+	for _, path := range paths {
+		call(t, m.Handler(), "GET", path, "", 200)
+	}
+	if n, err := testutil.GatherAndCount(reg, "alertmanager_http_request_duration_seconds"); err != nil || n != len(paths) {
+		t.Errorf("%d series, %v", n, err)
 	}
 }
