@@ -137,9 +137,9 @@ func New(o Options) (*Manager, error) {
 	}
 	m := &Manager{o: o, begin: time.Now().Add(o.StartDelay), redact: newRedactor(), stop: make(chan struct{}), groupMarker: marker.NewGroupMarker()}
 	m.redact.use(l.sec)
-	m.bare = slog.New(redacting{o.Logger.Handler(), m.redact})
-	m.logger = m.bare.With("component", "alertmanager")
 	m.metrics = newMetrics(o.Registerer)
+	m.bare = slog.New(newSparing(redacting{o.Logger.Handler(), m.redact}, m.metrics.spared))
+	m.logger = m.bare.With("component", "alertmanager")
 	m.book = newBook(m.metrics, m.redact)
 	gen, err := build(l, m.buildOptions(o.Own))
 	if err != nil {
@@ -349,8 +349,11 @@ func plain(in model.LabelSet) map[string]string {
 
 // Silenced reports whether an alert with these labels would be silenced now.
 func (m *Manager) Silenced(labels map[string]string) bool {
-	// Not by the silencer: it remembers every alert that it is asked about.
-	found, _, err := m.silences.Query(context.Background(), silence.QState(silence.SilenceStateActive), silence.QMatches(labelSet(labels)))
+	set, ctx := labelSet(labels), context.Background()
+	if _, err := m.alerts.Get(set.Fingerprint()); err == nil {
+		return m.silencer.Mutes(ctx, set) // it remembers every alert that it is asked about, for as long as there is the alert
+	}
+	found, _, err := m.silences.Query(ctx, silence.QState(silence.SilenceStateActive), silence.QMatches(set))
 	return err == nil && len(found) > 0
 }
 
