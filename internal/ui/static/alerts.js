@@ -36,9 +36,9 @@ async function refresh() {
   if (!signal.aborted) state.timer = setTimeout(again, every);
 }
 
-// What somebody writes must not vanish, and nobody looks at a page that is not shown.
+// What somebody writes or selects must not vanish, and nobody looks at a page that is not shown.
 function again() {
-  if ($('alerts').querySelector('form') || document.hidden) state.timer = setTimeout(again, every);
+  if ($('alerts').querySelector('form') || document.hidden || !document.getSelection().isCollapsed) state.timer = setTimeout(again, every);
   else refresh();
 }
 
@@ -56,11 +56,26 @@ async function load(signal) {
     return;
   }
   $('problem').hidden = true;
+  const key = $('alerts').contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   answers.forEach((a, i) => {
     const [id, , draw] = parts[i];
     $(id).replaceChildren(...(a.status === 'fulfilled' ? draw(a.value) : [explain(a.reason)]));
   });
+  if (key) focus(key);
   say(answers);
+}
+
+// focus goes to what was drawn again, so that who uses the keyboard stays where they were.
+function focus(key) {
+  const same = [...$('alerts').querySelectorAll('[data-key]')].find((e) => e.dataset.key === key);
+  (same ?? $('alerts-refresh')).focus({ preventScroll: Boolean(same) });
+}
+
+// control names e for screen readers, who meet many of its kind, and for focus.
+function control(e, label, key) {
+  e.setAttribute('aria-label', plain(label));
+  e.dataset.key = key;
+  return e;
 }
 
 function explain(err) {
@@ -70,10 +85,10 @@ function explain(err) {
 function say([alerts, , rec]) {
   const items = alerts.value?.items ?? [];
   const loud = items.filter((a) => !quiet(a)).length;
-  let s = alerts.status === 'fulfilled' ? `${loud} firing, ${items.length - loud} kept quiet` : '';
+  const s = alerts.status === 'fulfilled' ? `${loud} firing, ${items.length - loud} kept quiet` : '';
   const failing = (rec.value?.items ?? []).filter((r) => r.failing_since).length;
-  if (failing) s += ` — ${failing} of the receivers ${failing === 1 ? 'fails' : 'fail'}: see below`;
-  $('status').textContent = s;
+  const bad = failing ? el('b', 'failing', ` — ${failing} of the receivers ${failing === 1 ? 'fails' : 'fail'}: see below`) : '';
+  $('status').replaceChildren(s, bad);
 }
 
 const quiet = (a) => a.silenced || a.inhibited_by?.length > 0;
@@ -123,10 +138,12 @@ function alert(a) {
     if (name !== 'alertname' && name !== 'severity') facts.append(pair(name, a.labels[name]));
   }
   const box = el('article', 'alert' + (quiet(a) ? ' quieted' : ''), facts, ...words(a.annotations ?? {}));
-  const found = el('a', '', 'Findings');
+  const title = a.annotations?.summary || a.labels.alertname;
+  const found = control(el('a', '', 'Findings'), 'Findings: ' + title, a.fingerprint + ' findings');
   found.href = findingsOf(a);
   const acts = el('div', 'acts', found);
-  if (may()) acts.append(button('Silence', 'Keep this alert quiet for a while', () => silenceForm(a, box)));
+  const key = a.fingerprint + ' silence';
+  if (may()) acts.append(control(button('Silence', 'Keep this alert quiet for a while', () => silenceForm(a, box, key)), 'Silence: ' + title, key));
   if (a.receivers?.length) acts.append(el('span', 'dim', 'to ' + plain(a.receivers.join(', '))));
   box.append(acts);
   return box;
@@ -164,7 +181,7 @@ function findingsOf(a) {
 
 const lengths = [['1 hour', 1], ['4 hours', 4], ['1 day', 24]];
 
-function silenceForm(a, box) {
+function silenceForm(a, box, key) {
   if (box.querySelector('form')) return;
   const boxes = Object.keys(a.labels).sort().map((name) => {
     const check = el('input', '');
@@ -176,9 +193,17 @@ function silenceForm(a, box) {
   const comment = el('input', 'comment');
   Object.assign(comment, { placeholder: 'Why? Whoever finds the silence wants to know', required: true, maxLength: 1000, autocomplete: 'off' });
   comment.setAttribute('aria-label', 'Comment');
-  const times = lengths.map(([text, hours]) => Object.assign(el('button', '', text), { value: String(hours) }));
+  const times = lengths.map(([text, hours]) => Object.assign(el('button', '', text), { value: String(hours), ariaLabel: 'Silence for ' + text }));
+  const close = () => {
+    form.remove();
+    focus(key);
+  };
   const form = el('form', 'silence', el('p', 'dim', 'Silence every alert with all of these labels:'), el('div', 'facts', ...boxes), comment, 'for', ...times,
-    button('Cancel', 'Leave it as it is', () => form.remove()));
+    button('Cancel', 'Leave it as it is', close));
+  form.setAttribute('aria-label', 'Silence');
+  form.addEventListener('keydown', (ev) => {
+    if (ev.key === 'Escape') close();
+  });
   const error = el('p', 'error', '');
   error.setAttribute('role', 'alert');
   form.append(error);
@@ -191,7 +216,7 @@ function silenceForm(a, box) {
     }
     try {
       await silence(names.map((name) => ({ name, value: a.labels[name], isRegex: false, isEqual: true })), Number(ev.submitter?.value || 1), comment.value.trim());
-      form.remove();
+      close();
       refresh();
     } catch (err) {
       error.textContent = plain(err.message) + (err.hint ? ' — ' + plain(err.hint) : '');
@@ -213,10 +238,10 @@ const operator = (m) => (m.isEqual === false ? '!' : '=') + (m.isRegex ? '~' : m
 function silences(all) {
   const list = all.filter((s) => s.status?.state !== 'expired').sort((a, b) => a.endsAt.localeCompare(b.endsAt));
   if (!list.length) return [el('p', 'dim', 'None.')];
-  return [table(['Until (UTC)', 'By', 'Matches', 'Why', ''], list.map((s) => {
+  return [table('Silences', ['Until (UTC)', 'By', 'Matches', 'Why', ''], list.map((s) => {
     const matchers = s.matchers.map((m) => m.name + operator(m) + quoted(m.value)).join(' ');
     const until = when(s.endsAt) + (s.status?.state === 'pending' ? `, from ${when(s.startsAt)}` : '');
-    const end = may() ? button('Expire', 'End this silence now', () => expire(s.id)) : '';
+    const end = may() ? control(button('Expire', 'End this silence now', () => expire(s.id)), `Expire: ${matchers}, ${s.comment}`, s.id) : '';
     return el('tr', '', ...[until, s.createdBy, matchers, s.comment].map((t) => el('td', '', plain(t))), el('td', '', end));
   }))];
 }
@@ -234,17 +259,21 @@ async function expire(id) {
 
 function receivers(items) {
   if (!items.length) return [el('p', 'dim', 'There are none.')];
-  return [table(['Receiver', 'Kind', 'Arrived', 'Failed', 'State'], items.map((r) => {
+  return [table('Receivers', ['Receiver', 'Kind', 'Arrived', 'Failed', 'State'], items.map((r) => {
     const failing = Boolean(r.failing_since);
     let text = r.last_ok ? 'last arrived ' + when(r.last_ok) : 'nothing was sent yet';
-    if (failing) text = `fails since ${when(r.failing_since)}: ${r.last_error || 'no reason was given'}`;
+    if (failing) text = `fails since ${when(r.failing_since)}: ${r.last_error?.trim() || 'no reason was given'}`;
     const cells = [r.receiver, r.kind, r.ok_total.toLocaleString('en'), r.failed_total.toLocaleString('en'), text];
     return el('tr', failing ? 'failing' : '', ...cells.map((t) => el('td', '', plain(t))));
   }))];
 }
 
-function table(titles, rows) {
-  return el('table', 'plain', el('thead', '', el('tr', '', ...titles.map((t) => el('th', '', t)))), el('tbody', '', ...rows));
+function table(label, titles, rows) {
+  for (const r of rows) titles.forEach((t, i) => t && (r.cells[i].dataset.title = t)); // on a narrow screen there is no head
+  const heads = titles.map((t) => Object.assign(el('th', '', t), { scope: 'col' }));
+  const all = el('table', 'plain', el('thead', '', el('tr', '', ...heads)), el('tbody', '', ...rows));
+  all.setAttribute('aria-label', label);
+  return all;
 }
 
 $('alerts-refresh').addEventListener('click', refresh);

@@ -27,7 +27,7 @@ function readAddress() {
   $('custom').hidden = $('since').value !== 'custom';
 }
 
-function writeAddress() {
+function address() {
   const s = selection();
   const p = new URLSearchParams();
   if (state.set !== 'events') p.set('show', state.set);
@@ -36,8 +36,18 @@ function writeAddress() {
     p.set('from', s.from);
     if (s.to) p.set('to', s.to);
   }
-  const url = '?' + p;
-  if (url !== location.search) history.pushState(null, '', url);
+  return '?' + p;
+}
+
+function writeAddress() {
+  if (address() !== location.search) history.pushState(null, '', address());
+}
+
+/** arrive shows what the address says. The address is put as we write it, in its place: a step back has to lead away. */
+function arrive() {
+  readAddress();
+  history.replaceState(null, '', address());
+  go();
 }
 
 function selection() {
@@ -327,8 +337,7 @@ async function enter() {
   }
   $('login').hidden = true;
   $('app').hidden = false;
-  readAddress();
-  go();
+  arrive();
 }
 
 $('login-form').addEventListener('submit', async (ev) => {
@@ -371,10 +380,7 @@ $('pane-close').addEventListener('click', closePane);
 $('pane-evidence').addEventListener('click', showEvidence);
 $('pane-raw').addEventListener('click', toggleRaw);
 $('pane-copy').addEventListener('click', copy);
-window.addEventListener('popstate', () => {
-  readAddress();
-  go();
-});
+window.addEventListener('popstate', arrive);
 
 document.addEventListener('keydown', (ev) => {
   if ($('app').hidden || state.set === 'alerts' || ev.ctrlKey || ev.metaKey || ev.altKey) return;
