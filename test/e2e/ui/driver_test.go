@@ -161,6 +161,7 @@ const (
 	enterKey  = "\ue007"
 	escapeKey = "\ue00c"
 	downKey   = "\ue015"
+	tabKey    = "\ue004"
 )
 
 // screenshot is kept in the directory that WHODUNIT_SCREENSHOTS names, if it does.
@@ -177,6 +178,31 @@ func (b *browser) screenshot(name string) {
 	}
 	if err != nil {
 		b.t.Error(err)
+	}
+}
+
+// look checks that nothing is wider than its place, on a narrow screen and a wide one, and takes screenshots, dark ones too, of the
+// element with this id.
+func (b *browser) look(name, id string) {
+	b.t.Helper()
+	scheme := func(value string) {
+		b.call("POST", "/goog/cdp/execute", map[string]any{"cmd": "Emulation.setEmulatedMedia",
+			"params": map[string]any{"features": []any{map[string]string{"name": "prefers-color-scheme", "value": value}}}}, nil)
+	}
+	for _, width := range []int{400, 1280} {
+		b.call("POST", "/goog/cdp/execute", map[string]any{"cmd": "Emulation.setDeviceMetricsOverride",
+			"params": map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false}}, nil)
+		b.js(`document.getElementById('` + id + `').scrollIntoView({ block: 'nearest' })`)
+		for _, value := range []string{"dark", "light"} {
+			scheme(value)
+			b.screenshot(fmt.Sprintf("%s-%d-%s", name, width, value))
+		}
+		wide := b.js(`return [document.documentElement, ...document.querySelectorAll('header, #search, #alerts, #alerts *, #columns')]
+			.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).overflowX !== 'hidden' && getComputedStyle(e).display !== 'inline')
+			.map((e) => e.tagName + '.' + e.className + '#' + e.id + ' ' + e.scrollWidth + '>' + e.clientWidth).join('\n')`)
+		if wide != "" {
+			b.t.Errorf("%s at %d px: wider than their place: %v", name, width, wide)
+		}
 	}
 }
 
