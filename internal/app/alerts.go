@@ -48,8 +48,12 @@ func (a *App) makeAlerts() error {
 	if a.remote != nil {
 		taker = a.remote
 	}
+	var owed func(map[string]string) bool
+	if a.manager != nil {
+		owed = a.manager.Owed
+	}
 	a.incidents, err = incident.New(incident.Options{
-		Taker: taker, Rule: a.ruleInfo, Link: func(x *alert.Alert) string { return link(base, x) }, Command: command,
+		Taker: taker, Owed: owed, Rule: a.ruleInfo, Link: func(x *alert.Alert) string { return link(base, x) }, Command: command,
 		ResolveAfter: c.ResolveAfter.Std(), MaxAge: c.MaxAge.Std(), StateFile: filepath.Join(dir, "alerts.json"), JournalEnd: a.findings.Last() + 1,
 		Saved: func(next uint64) error { return a.saveCursor("alerts", next) }, Logger: a.o.Log, Registerer: a.reg,
 	})

@@ -27,14 +27,17 @@ type Info struct {
 
 // Options are what a Tracker needs. Taker is wanted. Functions are safe for concurrent use.
 type Options struct {
-	Taker      alert.Taker
-	Rule       func(id string) (Info, bool) // by the current set of rules; nil: nothing is known
-	Link       func(a *alert.Alert) string  // where people see the findings of a, which has all but its link; nil: no links
-	Command    func(ev *audit.Event) string // what the user most likely typed; nil: that is left out
-	Saved      func(next uint64) error      // called when all findings before next are in the state on disk; nil: nobody asks
-	Now        func() time.Time             // nil: time.Now
-	Logger     *slog.Logger                 // nil: silent
-	Registerer prometheus.Registerer        // nil: unregistered
+	Taker   alert.Taker
+	Rule    func(id string) (Info, bool) // by the current set of rules; nil: nothing is known
+	Link    func(a *alert.Alert) string  // where people see the findings of a, which has all but its link; nil: no links
+	Command func(ev *audit.Event) string // what the user most likely typed; nil: that is left out
+	// Owed reports whether somebody is to be told of the alert with these labels and was not yet. Its end is held back meanwhile, for a day at
+	// most: a receiver that is down for longer than an alert lasts would never hear of it. nil: nobody is. It must be fast.
+	Owed       func(labels map[string]string) bool
+	Saved      func(next uint64) error // called when all findings before next are in the state on disk; nil: nobody asks
+	Now        func() time.Time        // nil: time.Now
+	Logger     *slog.Logger            // nil: silent
+	Registerer prometheus.Registerer   // nil: unregistered
 
 	ResolveAfter time.Duration // an alert is over when no finding of it was read for so long; 0: 5 minutes
 	MaxAge       time.Duration // findings about older events make no alert; 0: there is no such limit
@@ -58,6 +61,9 @@ const (
 	maxOverflow = 1000
 	// maxOver bounds the ended alerts that are told again. The taker sees the end of the others by their last EndsAt.
 	maxOver = 1000
+	// maxHold is for how long the end of an alert is held back at most, maxHeldStep how much at a time: it ends that soon after it was told.
+	maxHold     = 24 * time.Hour
+	maxHeldStep = 30 * time.Second
 	// tick is how exact the end of an alert is.
 	tick = time.Second
 )
@@ -87,7 +93,8 @@ type Tracker struct {
 type entry struct {
 	record
 	key     string
-	fresh   bool // it began or ended, and the taker does not know
+	held    time.Time // since when its end is held back
+	fresh   bool      // it began or ended, and the taker does not know
 	putAt   time.Time
 	putEnds time.Time
 }
@@ -243,7 +250,7 @@ func (t *Tracker) see(e *entry, f *alert.Finding, at, now time.Time) {
 	if f.State != finding.Resolved {
 		e.Count++
 	}
-	e.Ends = now.Add(t.o.ResolveAfter)
+	e.Ends, e.held = now.Add(t.o.ResolveAfter), time.Time{}
 	e.Last, e.LastEvent = at, evidence(f, len(f.Events)-1)
 	e.Summary = clean(f.Message, maxText)
 	e.User = clean(f.User, maxValue)
@@ -283,6 +290,7 @@ func (t *Tracker) sweep(now time.Time) {
 	}
 	t.nextSweep = now.Add(tick)
 	for _, e := range t.active {
+		t.hold(e, now)
 		switch {
 		case e.Ends.After(now):
 		case e.putAt.IsZero():
@@ -298,6 +306,18 @@ func (t *Tracker) sweep(now time.Time) {
 			t.dirty = true
 		}
 	}
+}
+
+// hold puts off the end of an alert that is owed to somebody, in time for the taker not to see it end.
+func (t *Tracker) hold(e *entry, now time.Time) {
+	if t.o.Owed == nil || e.Ends.Sub(now) > 2*t.step+tick || !e.held.IsZero() && now.Sub(e.held) > maxHold || !t.o.Owed(e.Labels) {
+		return
+	}
+	if e.held.IsZero() {
+		e.held = now
+		t.m.held.Inc()
+	}
+	e.Ends = now.Add(min(t.o.ResolveAfter, maxHeldStep) + 2*t.step)
 }
 
 // nudge wakes Run.

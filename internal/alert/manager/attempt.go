@@ -39,10 +39,15 @@ type attempt struct {
 
 // Notify implements notify.Notifier. The stage that calls it tries again, with growing pauses, while the result is true.
 func (a *attempt) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, error) {
+	a.book.owe(a.key, alerts)
 	if err := a.pause(ctx); err != nil {
 		return true, err
 	}
-	return a.once(ctx, alerts...)
+	retry, err := a.once(ctx, alerts...)
+	if err == nil || !retry {
+		a.book.settle(a.key, alerts)
+	}
+	return retry, err
 }
 
 // pause waits until the receiver wants to be called again, or ctx ends.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/prometheus/common/model"
 )
 
 // ReceiverStatus says how one integration of a receiver does. Receivers that no route uses have none.
@@ -32,10 +34,11 @@ type book struct {
 	metrics *metrics // nil: none
 	mu      sync.Mutex
 	all     map[receiverKey]*ReceiverStatus
+	owed    map[model.Fingerprint]map[receiverKey]bool // alerts that integrations were not told of yet
 }
 
 func newBook(m *metrics, r *redactor) *book {
-	return &book{redact: r, metrics: m, all: map[receiverKey]*ReceiverStatus{}}
+	return &book{redact: r, metrics: m, all: map[receiverKey]*ReceiverStatus{}, owed: map[model.Fingerprint]map[receiverKey]bool{}}
 }
 
 // keep makes keys the integrations that there are. Those that were there before keep their figures.
@@ -53,6 +56,7 @@ func (b *book) keep(keys []receiverKey) {
 		b.all[k] = s
 		b.gauge(k, s)
 	}
+	b.forget()
 }
 
 func (b *book) gauge(k receiverKey, s *ReceiverStatus) {
