@@ -30,6 +30,9 @@ func (m *Manager) guard(next http.Handler) http.Handler {
 		case path == "/api/v2/alerts" && r.Method == http.MethodPost:
 			m.posted.serve(w, r, next, m.alerts.Get)
 			return
+		case path == "/api/v2/silences" && r.Method == http.MethodPost:
+			m.weigher.serve(w, r, next)
+			return
 		case path != statusPath:
 			next.ServeHTTP(w, r)
 			return
