@@ -102,6 +102,7 @@ type Manager struct {
 
 	alerts          *mem.Alerts
 	posted          *posted
+	weigher         *weigher
 	silences        *silence.Silences
 	silencer        *silence.Silencer
 	nflog           *nflog.Log
@@ -197,6 +198,7 @@ func (m *Manager) stores() error {
 	if err != nil {
 		return fmt.Errorf("cannot open silences: %w", err)
 	}
+	m.weigher = &weigher{silences: m.silences}
 	logs.write, logs.gc = m.nflog.Snapshot, m.nflog.GC
 	sils.write, sils.gc = m.silences.Snapshot, m.silences.GC
 	m.nflog.SetBroadcast(logs.touch)
