@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"whodunit/internal/audit"
@@ -77,7 +78,44 @@ type Options struct {
 }
 
 // Pump takes findings from the journal to one notifier. Run it once.
-type Pump struct{ o Options }
+type Pump struct {
+	o      Options
+	mu     sync.Mutex
+	status Status
+}
+
+// Status says how a receiver of findings fares since the start. LastError shows no secret.
+type Status struct {
+	Name         string
+	OK, Failed   int64 // calls
+	LastOK       time.Time
+	LastFailure  time.Time
+	LastError    string    // of LastFailure; it stays after a success
+	FailingSince time.Time // the first failure after the last success; zero: it does not fail
+}
+
+// Status is how the receiver fares. It is safe for concurrent use.
+func (p *Pump) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.status
+}
+
+func (p *Pump) note(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, now := &p.status, time.Now()
+	if err == nil {
+		s.OK++
+		s.LastOK, s.FailingSince = now, time.Time{}
+		return
+	}
+	s.Failed++
+	s.LastFailure, s.LastError = now, err.Error()
+	if s.FailingSince.IsZero() {
+		s.FailingSince = now
+	}
+}
 
 // New checks the options and sets their defaults.
 func New(o Options) (*Pump, error) {
@@ -103,7 +141,7 @@ func New(o Options) (*Pump, error) {
 	if o.Jitter == nil {
 		o.Jitter = rand.Float64
 	}
-	return &Pump{o: o}, nil
+	return &Pump{o: o, status: Status{Name: o.Name}}, nil
 }
 
 func wait(ctx context.Context, d time.Duration) error {
@@ -200,7 +238,13 @@ func (p *Pump) notify(ctx context.Context, part []Finding) error {
 	if len(part) == 0 {
 		return nil
 	}
-	rejected, err := p.again(ctx, "notify", func() error { return p.o.Notifier.Notify(ctx, part) })
+	rejected, err := p.again(ctx, "notify", func() error {
+		err := p.o.Notifier.Notify(ctx, part)
+		if ctx.Err() == nil {
+			p.note(err)
+		}
+		return err
+	})
 	switch {
 	case err != nil:
 		return err

@@ -40,6 +40,7 @@ func (a *App) makeAlerts() error {
 	if err != nil {
 		return err
 	}
+	a.base = base
 	if err := a.makeTaker(dir, base); err != nil {
 		return err
 	}
@@ -158,6 +159,7 @@ func (a *App) takeAlerts(old, next config.Alerts, same bool) error {
 		if err := a.manager.Reload(next.AlertmanagerConfig, a.own(next)); err != nil {
 			return err
 		}
+		a.log.Info("routes and receivers of alerts read", "file", next.AlertmanagerConfig, "receivers", len(a.manager.Receivers()))
 	}
 	if same {
 		return nil
@@ -269,7 +271,7 @@ func link(base *url.URL, x *alert.Alert) string {
 	}
 	u := *base
 	u.Path = strings.TrimSuffix(u.Path, "/") + "/"
-	u.RawQuery = url.Values{"show": {"findings"}, "q": {q}, "from": {x.StartsAt.Add(-time.Minute).UTC().Format(time.RFC3339)}}.Encode()
+	u.RawQuery = url.Values{"show": {"findings"}, "q": {q}, "from": {x.StartsAt.Add(-time.Hour).UTC().Format(time.RFC3339)}}.Encode()
 	return u.String()
 }
 
@@ -300,6 +302,10 @@ func (a *App) listAlerts(context.Context) ([]api.AlertStatus, error) {
 }
 
 func (a *App) receiverStatus() (out []api.ReceiverStatus) {
+	for _, s := range a.feedStatus() {
+		out = append(out, api.ReceiverStatus{Receiver: s.Name, Kind: "findings", OK: s.OK, Failed: s.Failed, LastOK: s.LastOK, LastFailure: s.LastFailure,
+			LastError: s.LastError, FailingSince: s.FailingSince})
+	}
 	if a.remote != nil {
 		for _, s := range a.remote.Status() {
 			x := api.ReceiverStatus{Receiver: s.Host, Kind: "alertmanager", LastOK: s.Taken, LastFailure: s.Failed, LastError: s.LastError}
@@ -332,12 +338,19 @@ func (a *App) testAlert(ctx context.Context, id string) (api.TestResult, error) 
 		f.Group[path] = "test"
 	}
 	labels := incident.Labels(&f)
-	annotations := map[string]string{"summary": "a test of the rule " + r.ID, "description": r.Description, "runbook": r.Runbook, "count": "1"}
+	annotations := map[string]string{"summary": "a test of the rule " + r.ID, "description": strings.TrimSpace(r.Description), "runbook": r.Runbook, "count": "1",
+		"link": link(a.base, &alert.Alert{Labels: labels, StartsAt: time.Now()})}
 	sent, err := a.manager.Try(ctx, labels, annotations)
 	if err != nil {
 		return api.TestResult{}, err
 	}
 	out := api.TestResult{Labels: labels}
+	a.mu.Lock()
+	least := a.cfg.Alerts.MinSeverity
+	a.mu.Unlock()
+	if r.Severity.Rank() < finding.Severity(least).Rank() {
+		out.MutedBy = append(out.MutedBy, fmt.Sprintf("alerts.min_severity: the rule's severity is %s, and alerts are made from %s on", r.Severity, least))
+	}
 	seen := map[string]bool{}
 	note := func(list *[]string, text string) {
 		if text != "" && !seen[text] {
@@ -346,6 +359,9 @@ func (a *App) testAlert(ctx context.Context, id string) (api.TestResult, error) 
 		}
 	}
 	for _, d := range sent {
+		if d.Route == "{}" {
+			d.Route = "the root route"
+		}
 		note(&out.Routes, d.Route)
 		if d.Silenced {
 			note(&out.MutedBy, "a silence")

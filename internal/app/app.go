@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -73,6 +74,7 @@ type App struct {
 	incidents        *incident.Tracker
 	stopIncidents    func() // ends the reading of findings for them
 	targets          *target.Notifier
+	base             *url.URL        // where people reach the server
 	actor            *act.Actor      // nil: there are no actions
 	restCtx          context.Context //nolint:containedctx // receivers of a reloaded configuration live as long as the others
 	newRules         func(config.Rules) (*detect.Rules, error)

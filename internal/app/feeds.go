@@ -40,6 +40,7 @@ type feed struct {
 type feeding struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	pumps  []*alert.Pump
 }
 
 // named makes a feed's name of what it is and where it goes, so that adding another one or changing their order moves nobody's place.
@@ -159,7 +160,7 @@ func (a *App) feed(ctx context.Context, c config.Alerts) error {
 	a.stopFeeding()
 	fctx, cancel := context.WithCancel(ctx)
 	running := &feeding{cancel: cancel}
-	a.feeding = running
+	a.setFeeding(running)
 	for _, f := range a.feeds(c) {
 		n, err := a.filtered(f)
 		if err != nil {
@@ -170,6 +171,9 @@ func (a *App) feed(ctx context.Context, c config.Alerts) error {
 			closeNotifier(n)
 			return err
 		}
+		a.mu.Lock()
+		running.pumps = append(running.pumps, p)
+		a.mu.Unlock()
 		running.wg.Go(func() {
 			defer closeReader()
 			defer closeNotifier(n)
@@ -209,13 +213,34 @@ func closeNotifier(n alert.Notifier) {
 	}
 }
 
+func (a *App) setFeeding(f *feeding) {
+	a.mu.Lock()
+	a.feeding = f
+	a.mu.Unlock()
+}
+
 // stopFeeding ends the feeds that run and waits for them.
 func (a *App) stopFeeding() {
 	if a.feeding != nil {
 		a.feeding.cancel()
 		a.feeding.wg.Wait()
-		a.feeding = nil
+		a.setFeeding(nil)
 	}
+}
+
+// feedStatus is how each feed fares, but for the log.
+func (a *App) feedStatus() (out []alert.Status) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.feeding == nil {
+		return nil
+	}
+	for _, p := range a.feeding.pumps {
+		if s := p.Status(); s.Name != "log" {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // tryFeeds makes every feed once, so that what is wrong with one is said at once.

@@ -251,7 +251,7 @@ type Action struct {
 	RatePer Duration `yaml:"rate_per" min:"1s" max:"7d" example:"1h"`
 
 	// The same is not done to the same object again within this time.
-	Cooldown Duration `yaml:"cooldown" min:"0" max:"7d" example:"10m"`
+	Cooldown Duration `yaml:"cooldown" min:"1s" max:"7d" example:"10m"`
 
 	// Give up after this time. There is no second attempt.
 	Timeout Duration `yaml:"timeout" min:"100ms" max:"5m" example:"10s"`
