@@ -216,10 +216,10 @@ func TestAlertsSilences(t *testing.T) {
 	}
 	code, out, errs := r.run(t, r.operate, "silence", "secret-read", "user!=ci", `severity=~"high|critical"`, "--for", "2h", "--comment", "why "+evil)
 	id := strings.TrimSpace(out)
-	if code != 0 || len(id) != 36 || !strings.Contains(errs, "1 alert that is going on now match") {
+	if code != 0 || len(id) != 36 || !strings.Contains(errs, "now 1 alert matches it") {
 		t.Fatalf("%d %q %s", code, out, errs)
 	}
-	if code, _, errs := r.run(t, "", "silence", "a=b", "--for", "7d", "--comment", "c", "--user", "oscar"); code != 0 || !strings.Contains(errs, "0 alerts that are going on now match") {
+	if code, _, errs := r.run(t, "", "silence", "a=b", "--for", "7d", "--comment", "c", "--user", "oscar"); code != 0 || !strings.Contains(errs, "now 0 alerts match it") {
 		t.Fatalf("with a password: %d %s", code, errs)
 	}
 	_, out, _ = r.run(t, r.read, "silences", "-o", "json")

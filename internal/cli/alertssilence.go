@@ -113,7 +113,7 @@ func (c *cmdline) silence(ctx context.Context, s alertsClient, ms labels.Matcher
 	}
 	if items, err := s.alerts(ctx); err == nil { // the token may lack the scope read
 		n := len(slices.DeleteFunc(items, func(a api.AlertStatus) bool { return !covers(ms, a.Labels) }))
-		fmt.Fprintf(c.Err, "whodunit: until %s; %s that %s going on now match\n", sil.EndsAt.Format(time.RFC3339), several(n, "alert"), map[bool]string{true: "is", false: "are"}[n == 1])
+		fmt.Fprintf(c.Err, "whodunit: until %s; now %s %s it\n", sil.EndsAt.Format(time.RFC3339), several(n, "alert"), map[bool]string{true: "matches", false: "match"}[n == 1])
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ func (t *Tracker) alert(r *record) alert.Alert {
 	}
 	if t.o.Rule != nil {
 		if info, ok := t.o.Rule(r.Labels["rule"]); ok {
-			note("description", clean(info.Description, maxLong))
+			note("description", clean(strings.TrimSpace(info.Description), maxLong))
 			note("runbook", clean(cmp.Or(info.Runbook, firstLink(info.References)), maxLong))
 		}
 	}

@@ -18,6 +18,7 @@ const state = { set: 'events', items: [], next: '', chosen: -1, running: null, l
 function readAddress() {
   const p = new URLSearchParams(location.search);
   state.set = ['findings', 'alerts'].includes(p.get('show')) ? p.get('show') : 'events';
+  if (/^#\/(alerts|silences)/.test(location.hash)) state.set = 'alerts'; // as templates made for Alertmanager's own page link to it
   $('q').value = p.get('q') || '';
   const from = p.get('from') ?? 'now-24h';
   const known = [...$('since').options].some((o) => o.value === from && o.value !== 'custom');
