@@ -27,6 +27,9 @@ func (m *Manager) guard(next http.Handler) http.Handler {
 		case !slices.Contains(paths[:], path) && !strings.HasPrefix(path, "/api/v2/silence/"):
 			answer(w, http.StatusNotFound, "there is nothing at this path")
 			return
+		case !light(r.URL.RawQuery):
+			answer(w, http.StatusBadRequest, "filter and receiver are too large")
+			return
 		case path == "/api/v2/alerts" && r.Method == http.MethodPost:
 			m.posted.serve(w, r, next, m.alerts.Get)
 			return

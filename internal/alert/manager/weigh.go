@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp/syntax"
 	"sync"
 
@@ -80,6 +81,24 @@ func (s *weigher) check(ctx context.Context, body []byte) string {
 		return fmt.Sprintf("the regular expressions of all silences together are too large: %d of %d; expired ones count until they are forgotten", all, maxWeight)
 	}
 	return ""
+}
+
+// maxQuery is in bytes: what escapes hide from weight in so many is little.
+const maxQuery = 4 << 10
+
+// light reports whether the regular expressions that a query string asks for can be made. A matcher is about as heavy as its text.
+func light(query string) bool {
+	if len(query) > 3*maxQuery { // percent-encoded
+		return false
+	}
+	values, _ := url.ParseQuery(query) // what cannot be read is not looked at behind it either
+	size, all := 0, 0
+	for _, of := range values {
+		for _, v := range of {
+			size, all = size+len(v), all+weight(v)
+		}
+	}
+	return size <= maxQuery && all <= maxSilenceWeight
 }
 
 // weight is about how many instructions a regular expression takes; 0 for one that is none.

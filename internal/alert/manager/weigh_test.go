@@ -2,6 +2,7 @@ package manager
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -41,6 +42,24 @@ func TestSilencesAreWeighed(t *testing.T) {
 		t.Errorf("after %d: %s", n, body)
 	}
 	call(t, m.Handler(), "POST", "/api/v2/silences", strings.Replace(silenceOf(strings.Repeat(".{999}", 100)), "true", "false", 1), 200) // no expression
+}
+
+// A question of 18 KB could take 500 MB and many seconds.
+func TestQuestionsAreWeighed(t *testing.T) {
+	t.Parallel()
+	m := start(t, Options{})
+	heavy := strings.Repeat(".{999}", 30)
+	for query, want := range map[string]int{
+		"filter=" + url.QueryEscape(`severity=~"high|critical"`) + "&filter=" + url.QueryEscape(`user!="("`) + "&receiver=.*": 200,
+		"filter=" + url.QueryEscape(`user=~"`+heavy+`"`):                                                                      400,
+		"filter=" + url.QueryEscape(`user=~`+heavy):                                                                           400,
+		"receiver=" + url.QueryEscape(heavy):                                                                                  400,
+		"receiver=" + strings.Repeat("x", maxQuery+1):                                                                         400,
+		"receiver=x&receiver=" + strings.Repeat("%78", 2*maxQuery):                                                            400,
+	} {
+		call(t, m.Handler(), "GET", "/api/v2/alerts?"+query, "", want)
+		call(t, m.Handler(), "GET", "/api/v2/alerts/groups?"+query, "", want)
+	}
 }
 
 func TestWeight(t *testing.T) {
