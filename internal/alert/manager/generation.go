@@ -128,9 +128,6 @@ func (g *generation) start(m *Manager) {
 	pipeline := m.pipelines.New(g.integrations, func() time.Duration { return 0 }, g.inhibitor, m.silencer, g.times, m.groupMarker,
 		m.nflog, nil)
 	stage := notify.StageFunc(func(ctx context.Context, l *slog.Logger, alerts ...*amalert.Alert) (context.Context, []*amalert.Alert, error) {
-		if !waited(ctx, time.Until(m.begin)) {
-			return ctx, nil, ctx.Err()
-		}
 		if !g.gate.enter() {
 			<-ctx.Done() // soon: this generation ends
 			return ctx, nil, ctx.Err()
@@ -144,23 +141,8 @@ func (g *generation) start(m *Manager) {
 	// The inhibitor first: an alert that it inhibits is not to be told before it has read them all.
 	g.running.Go(g.inhibitor.Run)
 	g.inhibitor.WaitForLoading()
-	g.running.Go(func() { g.dispatcher.Run(time.Now()) })
+	g.running.Go(func() { g.dispatcher.Run(m.begin) }) // what is put until then is in its groups when they are told
 	g.dispatcher.WaitForLoading()
-}
-
-// waited waits for d, and says false if ctx ends first.
-func waited(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // drain is what notifications under way have to come to their end by themselves: one that was taken but not recorded is told twice.

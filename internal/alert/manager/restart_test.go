@@ -170,6 +170,26 @@ receivers: [{name: r, webhook_configs: [{url: URL}]}]`, "URL", url)})
 	nothing(t, got)
 }
 
+// TestStartTellsWholeGroups: alerts that are put one by one after a restart are told together, and once.
+func TestStartTellsWholeGroups(t *testing.T) {
+	url, got := webhook(t)
+	m := start(t, Options{StartDelay: 500 * time.Millisecond, ConfigFile: yml(t, `
+route: {receiver: r, group_by: [cluster], group_wait: 10ms, group_interval: 1h}
+receivers: [{name: r, webhook_configs: [{url: URL}]}]`, "URL", url)})
+	for _, name := range []string{"one", "two"} {
+		a := firing("alertname", name, "cluster", "c")
+		a.StartsAt = time.Now().Add(-time.Hour)
+		put(t, m, a)
+		timer := time.NewTimer(100 * time.Millisecond)
+		defer timer.Stop()
+		<-timer.C
+	}
+	if names := nextNames(t, got); len(names) != 2 {
+		t.Errorf("told of %v", names)
+	}
+	nothing(t, got)
+}
+
 func nextNames(t *testing.T, c <-chan message) []string {
 	t.Helper()
 	m := next(t, c)
