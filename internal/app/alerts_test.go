@@ -248,3 +248,45 @@ func (i *inbound) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 }
 
 func (i *inbound) text() string { i.mu.Lock(); defer i.mu.Unlock(); return strings.Join(i.body, "\n") }
+
+// TestStopWhileReceiverHangs: neither a notification nor a test alert that is under way holds up the end.
+func TestStopWhileReceiverHangs(t *testing.T) {
+	reached, hold := make(chan string, 10), make(chan struct{})
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		select {
+		case reached <- string(body):
+		default:
+		}
+		<-hold
+	}))
+	defer receiver.Close()
+	defer close(hold)
+	c := alerting(t)
+	c.Alerts.AlertmanagerConfig = filepath.Join(t.TempDir(), "alertmanager.yml")
+	writeFile(t, c.Alerts.AlertmanagerConfig, routing(receiver.URL, "/hangs"))
+	s := start(t, Options{Config: c})
+	s.send(recent(1, "alice"))
+	if got := <-reached; !strings.Contains(got, "alice") {
+		t.Error(got)
+	}
+	_, token, err := s.auth.CreateToken("test-alert", []auth.Scope{auth.ScopeOperate}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		resp, err := s.do(context.Background(), http.MethodPost, s.URL()+"/api/v1/alerts/test", token, `{"rule":"any-deletion"}`)
+		if err == nil {
+			resp.Body.Close()
+		}
+	}()
+	if got := <-reached; !strings.Contains(got, "SAMPLE") {
+		t.Error(got)
+	}
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	<-asked
+}

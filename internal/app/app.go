@@ -39,6 +39,9 @@ import (
 // stopWithin bounds a graceful stop: what is not done then is taken up again at the next start.
 const stopWithin = 10 * time.Second
 
+// answerWithin is the part of it that requests under way have: a test alert to a receiver that hangs takes longer.
+const answerWithin = 2 * time.Second
+
 // Options of New.
 type Options struct {
 	Config  config.Config
@@ -269,9 +272,11 @@ func (a *App) stop() error {
 		a.api.Close()
 	}
 	if a.server != nil && a.cancelRest != nil {
-		if err := a.server.Shutdown(ctx); err != nil {
-			errs = append(errs, a.server.Close())
+		sctx, cancel := context.WithTimeout(ctx, answerWithin)
+		if err := a.server.Shutdown(sctx); err != nil {
+			errs = append(errs, a.server.Close()) // ends what its requests do
 		}
+		cancel()
 	} else if a.listener != nil {
 		errs = append(errs, a.listener.Close())
 	}
