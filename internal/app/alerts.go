@@ -294,9 +294,13 @@ func (a *App) listAlerts(context.Context) ([]api.AlertStatus, error) {
 		for k, v := range s.Labels {
 			labels[model.LabelName(k)] = model.LabelValue(v)
 		}
-		out = append(out, api.AlertStatus{Fingerprint: labels.Fingerprint().String(), Labels: s.Labels, Annotations: s.Annotations, Count: s.Count,
-			StartsAt: s.StartsAt, EndsAt: s.EndsAt, FirstEvent: s.FirstTime, LastEvent: s.LastTime, Link: s.Link,
-			Silenced: a.manager != nil && a.manager.Silenced(s.Labels)})
+		x := api.AlertStatus{Fingerprint: labels.Fingerprint().String(), Labels: s.Labels, Annotations: s.Annotations, Count: s.Count,
+			StartsAt: s.StartsAt, EndsAt: s.EndsAt, FirstEvent: s.FirstTime, LastEvent: s.LastTime, Link: s.Link}
+		if a.manager != nil {
+			standing := a.manager.Standing(s.Labels)
+			x.SilencedBy, x.InhibitedBy, x.Receivers = standing.SilencedBy, standing.InhibitedBy, standing.Receivers
+		}
+		out = append(out, x)
 	}
 	return out, nil
 }
