@@ -63,7 +63,7 @@ type Action struct {
 	// server wants our account to have the verb bind on them. None: changed bindings cannot be reverted, new ones can.
 	BindRoles []string
 	Webhook   post.Config
-	// SecretFile, or Secret where that is "", signs the webhook's body as HeaderSignature says.
+	// SecretFile, or Secret where that is "", signs the webhook's body as post.HeaderSignature says.
 	SecretFile, Secret string
 }
 

@@ -2,13 +2,9 @@ package act
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -63,10 +59,6 @@ func (j *job) event(ctx context.Context) error {
 	return err
 }
 
-// HeaderSignature is `t=<seconds since 1970>,v1=<hex>` on a webhook's request: HMAC-SHA-256 with the shared secret over the seconds as
-// written, a dot, and the body.
-const HeaderSignature = "X-Whodunit-Signature"
-
 // webhook POSTs the finding, once.
 func (j *job) webhook(ctx context.Context) (string, error) {
 	b, err := json.Marshal(struct {
@@ -86,13 +78,7 @@ func (j *job) webhook(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot read the webhook's secret: %w", err)
 	}
-	if key != "" {
-		at := strconv.FormatInt(time.UnixMicro(j.e.Micros).Unix(), 10)
-		m := hmac.New(sha256.New, []byte(key))
-		m.Write([]byte(at + "."))
-		m.Write(b)
-		head.Set(HeaderSignature, "t="+at+",v1="+hex.EncodeToString(m.Sum(nil)))
-	}
+	post.Sign(head, key, time.UnixMicro(j.e.Micros), b)
 	_, err = j.post.Do(ctx, post.Request{Header: head, Body: b})
 	return "", err
 }

@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"whodunit/internal/alert/post"
 )
 
 func TestWebhook(t *testing.T) {
@@ -31,11 +33,11 @@ func TestWebhook(t *testing.T) {
 	if len(got) != 1 || got[0].Method != http.MethodPost {
 		t.Fatalf("%d requests", len(got))
 	}
-	at, sum, _ := strings.Cut(strings.TrimPrefix(got[0].Header.Get(HeaderSignature), "t="), ",v1=")
+	at, sum, _ := strings.Cut(strings.TrimPrefix(got[0].Header.Get(post.HeaderSignature), "t="), ",v1=")
 	mac := hmac.New(sha256.New, []byte("s3cret"))
 	mac.Write([]byte(at + "." + string(body)))
 	if sum != hex.EncodeToString(mac.Sum(nil)) {
-		t.Errorf("signature %q", got[0].Header.Get(HeaderSignature))
+		t.Errorf("signature %q", got[0].Header.Get(post.HeaderSignature))
 	}
 	var sent struct {
 		Version, Action, Cluster string

@@ -3,32 +3,24 @@ package webhook
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"whodunit/internal/alert"
 	"whodunit/internal/alert/post"
 )
 
-// Headers of a request besides the usual ones.
-const (
-	// HeaderSignature is `t=<seconds since 1970>,v1=<hex>`, where hex is HMAC-SHA-256 with the shared secret over the
-	// seconds as written, a dot, and the body. A receiver refuses times that are far from its own, against replays.
-	HeaderSignature = "X-Whodunit-Signature"
-	// HeaderDelivery is the same when the same is sent again: a hash over the findings' ids, or over the body with a group of alerts.
-	HeaderDelivery = "X-Whodunit-Delivery"
-)
+// HeaderDelivery is the same when the same is sent again: a hash over the findings' ids, or over the body with a group of alerts.
+const HeaderDelivery = "X-Whodunit-Delivery"
 
 // Config says where and how to POST. What is wanted of Post is its URL.
 type Config struct {
 	Post       post.Config
-	SecretFile string // shared secret for HeaderSignature; read again for each request
+	SecretFile string // shared secret for post.HeaderSignature; read again for each request
 	Secret     string // used where SecretFile is ""
 	Single     bool   // one finding a request, the document itself as the body
 }
@@ -59,19 +51,9 @@ func (s *sender) send(ctx context.Context, body []byte, delivery []byte) error {
 	if err != nil {
 		return fmt.Errorf("cannot read webhook secret: %w", err)
 	}
-	if key != "" {
-		h.Set(HeaderSignature, sign(key, s.c.Post.Now(), body))
-	}
+	post.Sign(h, key, s.c.Post.Now(), body)
 	_, err = s.client.Do(ctx, post.Request{Header: h, Body: body})
 	return err
-}
-
-func sign(key string, now time.Time, body []byte) string {
-	t := strconv.FormatInt(now.Unix(), 10)
-	m := hmac.New(sha256.New, []byte(key))
-	m.Write([]byte(t + "."))
-	m.Write(body)
-	return "t=" + t + ",v1=" + hex.EncodeToString(m.Sum(nil))
 }
 
 // Findings POSTs findings: {"version":"1","findings":[…]}, each an alert.Finding.Document. It implements alert.Notifier.

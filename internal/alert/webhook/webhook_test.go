@@ -61,7 +61,7 @@ func clock() time.Time { return now }
 func (r request) signed(key string) bool {
 	mac := hmac.New(sha256.New, []byte(key))
 	mac.Write([]byte(fmt.Sprint(now.Unix()) + "." + r.body))
-	return r.header.Get(HeaderSignature) == fmt.Sprintf("t=%d,v1=%s", now.Unix(), hex.EncodeToString(mac.Sum(nil)))
+	return r.header.Get(post.HeaderSignature) == fmt.Sprintf("t=%d,v1=%s", now.Unix(), hex.EncodeToString(mac.Sum(nil)))
 }
 
 func TestFindings(t *testing.T) {
