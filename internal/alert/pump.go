@@ -58,6 +58,14 @@ type Finding struct {
 	Time             time.Time
 }
 
+// Age is how long ago the event was. One that does not say when it was counts as new.
+func (f *Finding) Age(now time.Time) time.Duration {
+	if f.Time.IsZero() || f.Time.Equal(time.UnixMicro(0)) {
+		return 0
+	}
+	return now.Sub(f.Time)
+}
+
 // Limits of one call of Notify.
 const (
 	maxFindings = 100

@@ -113,7 +113,7 @@ func (f *filter) Notify(ctx context.Context, findings []alert.Finding) error {
 		switch x := &findings[i]; {
 		case f.expr != nil && !match.Eval(f.expr, x.Event):
 			f.held("query")
-		case f.maxAge > 0 && time.Since(x.Time) > f.maxAge:
+		case f.maxAge > 0 && x.Age(time.Now()) > f.maxAge:
 			f.held("old")
 		case f.silenced != nil && f.silenced(x):
 			f.held("silenced")

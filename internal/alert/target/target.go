@@ -166,7 +166,7 @@ func (n *Notifier) take(f *alert.Finding, now time.Time) {
 	case n.o.Silenced(f):
 		n.m.skip("silenced")
 		return
-	case !f.Time.IsZero() && now.Sub(f.Time) > n.o.MaxAge:
+	case f.Age(now) > n.o.MaxAge:
 		n.m.skip("old")
 		return
 	}

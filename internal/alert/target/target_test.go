@@ -462,3 +462,14 @@ func keys(m map[string]int) map[string]bool {
 	}
 	return out
 }
+
+// TestUndated: an event that does not say when it was is one of now.
+func TestUndated(t *testing.T) {
+	n := create(t, Options{Rule: newRules(composite("r", every(time.Minute, 1))).get, Now: func() time.Time { return epoch }})
+	if err := n.Notify(t.Context(), []alert.Finding{fires(1, "r", "", time.UnixMicro(0))}); err != nil {
+		t.Fatal(err)
+	}
+	if parcels, _ := n.pass(); len(parcels) != 1 {
+		t.Error(parcels)
+	}
+}
