@@ -30,6 +30,10 @@ func (a *Actor) guard(ctx context.Context, j *job, ev []finding.Evidence) error 
 	if err := guardRequest(j); err != nil {
 		return err
 	}
+	j.e.Target = clean(t.String(), maxMessage/2)
+	if err := a.guardRate(j); err != nil { // before anything is looked up: many findings that nothing is done about hold up those that matter
+		return err
+	}
 	if len(ev) > 0 {
 		whole, err := a.o.Event(ctx, ev[len(ev)-1])
 		if err != nil {
@@ -52,7 +56,7 @@ func (a *Actor) guard(ctx context.Context, j *job, ev []finding.Evidence) error 
 		return err
 	}
 	j.e.Target = clean(j.t.String(), maxMessage/2)
-	return a.guardRate(j)
+	return a.guardCooldown(j)
 }
 
 // guardSource: findings of a cluster that we have no client for, and those about ourselves, set off nothing.
@@ -128,21 +132,18 @@ func DryRun(ev *audit.Event) bool {
 	return o != nil && (o.Kind == "DeleteOptions" && len(o.DryRun) > 0 || o.Kind == "Eviction" && len(o.DeleteOptions.DryRun) > 0)
 }
 
-// guardRate bounds how often, and how soon again on the same target. Attempts before a restart count.
+// guardRate bounds how often. Attempts before a restart count.
 func (a *Actor) guardRate(j *job) error {
-	now := a.o.Now()
-	tried := a.log.attempts(j.Name, now.Add(-max(j.Rate.Per, j.Cooldown)))
-	recent := 0
-	for _, e := range tried {
-		if e.Micros > now.Add(-j.Rate.Per).UnixMicro() {
-			recent++
-		}
-	}
-	if recent >= j.Rate.N {
+	if len(a.log.attempts(j.Name, a.o.Now().Add(-j.Rate.Per))) >= j.Rate.N {
 		return &verdict{rateLimited, fmt.Sprintf("%d attempts within %s are allowed", j.Rate.N, j.Rate.Per)}
 	}
-	for _, e := range tried {
-		if e.Target == j.e.Target && e.Micros > now.Add(-j.Cooldown).UnixMicro() {
+	return nil
+}
+
+// guardCooldown bounds how soon again on the same target.
+func (a *Actor) guardCooldown(j *job) error {
+	for _, e := range a.log.attempts(j.Name, a.o.Now().Add(-j.Cooldown)) {
+		if e.Target == j.e.Target {
 			return &verdict{cooldown, fmt.Sprintf("there was an attempt at %s, and for %s there is no other", time.UnixMicro(e.Micros).UTC().Format(time.RFC3339), j.Cooldown)}
 		}
 	}
