@@ -58,7 +58,7 @@ type Options struct {
 	StartDelay     time.Duration
 	MaxSilences    int                   // 10000
 	MaxSilenceSize int                   // in bytes; 64 KiB
-	MaxGroups      int                   // of alerts, each one notification; 10000
+	MaxGroups      int                   // of alerts, each one notification, of some 90 KB of memory; 2000
 	MaxPosted      int                   // alerts that others post to the API; 5000, in 32 MiB
 	Logger         *slog.Logger          // nil: none
 	Registerer     prometheus.Registerer // nil: unregistered
@@ -72,7 +72,7 @@ func (o *Options) defaults() error {
 	positive(&o.AttemptTimeout, 30*time.Second)
 	positive(&o.MaxSilences, 10_000)
 	positive(&o.MaxSilenceSize, 64<<10)
-	positive(&o.MaxGroups, 10_000)
+	positive(&o.MaxGroups, 2_000)
 	positive(&o.MaxPosted, 5000)
 	o.ExternalURL = externalURL(o.ExternalURL)
 	if o.Logger == nil {

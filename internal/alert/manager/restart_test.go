@@ -153,7 +153,7 @@ func TestSnapshotFailsAndIsTriedAgain(t *testing.T) {
 // waited long enough.
 func TestStartDelay(t *testing.T) {
 	url, got := webhook(t)
-	m := start(t, Options{StartDelay: 500 * time.Millisecond, ConfigFile: yml(t, `
+	m := start(t, Options{StartDelay: 2 * time.Second, ConfigFile: yml(t, `
 route: {receiver: r, group_by: [alertname], group_wait: 10ms, group_interval: 1h}
 inhibit_rules: [{source_matchers: [alertname=cause], target_matchers: [alertname=symptom], equal: [cluster]}]
 receivers: [{name: r, webhook_configs: [{url: URL}]}]`, "URL", url)})
@@ -173,7 +173,7 @@ receivers: [{name: r, webhook_configs: [{url: URL}]}]`, "URL", url)})
 // TestStartTellsWholeGroups: alerts that are put one by one after a restart are told together, and once.
 func TestStartTellsWholeGroups(t *testing.T) {
 	url, got := webhook(t)
-	m := start(t, Options{StartDelay: 500 * time.Millisecond, ConfigFile: yml(t, `
+	m := start(t, Options{StartDelay: 2 * time.Second, ConfigFile: yml(t, `
 route: {receiver: r, group_by: [cluster], group_wait: 10ms, group_interval: 1h}
 receivers: [{name: r, webhook_configs: [{url: URL}]}]`, "URL", url)})
 	for _, name := range []string{"one", "two"} {
