@@ -45,7 +45,7 @@ func (a *attempt) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, e
 	}
 	retry, err := a.once(ctx, alerts...)
 	if err == nil || !retry {
-		a.book.settle(a.key, alerts)
+		a.book.settle(a.key, alerts, err == nil)
 	}
 	return retry, err
 }

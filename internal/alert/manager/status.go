@@ -34,11 +34,11 @@ type book struct {
 	metrics *metrics // nil: none
 	mu      sync.Mutex
 	all     map[receiverKey]*ReceiverStatus
-	owed    map[model.Fingerprint]map[receiverKey]bool // alerts that integrations were not told of yet
+	owed    map[model.Fingerprint]*owed // alerts that integrations were not told of yet
 }
 
 func newBook(m *metrics, r *redactor) *book {
-	return &book{redact: r, metrics: m, all: map[receiverKey]*ReceiverStatus{}, owed: map[model.Fingerprint]map[receiverKey]bool{}}
+	return &book{redact: r, metrics: m, all: map[receiverKey]*ReceiverStatus{}, owed: map[model.Fingerprint]*owed{}}
 }
 
 // keep makes keys the integrations that there are. Those that were there before keep their figures.
