@@ -89,8 +89,15 @@ func (a *App) makeTaker(dir string, base *url.URL) (err error) {
 	if err := a.tryReceivers(c); err != nil {
 		return err
 	}
-	a.manager, err = manager.New(manager.Options{Dir: dir, ConfigFile: c.AlertmanagerConfig, ExternalURL: base, Own: a.own(c), StartDelay: time.Second, Logger: a.o.Log, Registerer: a.reg})
+	a.manager, err = manager.New(manager.Options{Dir: dir, ConfigFile: c.AlertmanagerConfig, ExternalURL: base, Own: a.own(c), StartDelay: time.Second, Told: a.told, Logger: a.o.Log, Registerer: a.reg})
 	return err
+}
+
+// told hands on what the Alertmanager inside says. It has no alerts before there are incidents.
+func (a *App) told(labels map[string]string) {
+	if a.incidents != nil {
+		a.incidents.Told(labels)
+	}
 }
 
 // externalURL is where people reach this server.

@@ -378,7 +378,7 @@ func (a *alerting) silent() {
 	eventually(a.T, soonLimit, "the pager hears that it is over", func(context.Context) error {
 		all := a.notifications("/pager")
 		if last := all[len(all)-1]; last.Status != "resolved" {
-			return fmt.Errorf("its last call is %+v", last)
+			return fmt.Errorf("its last call is %+v; the alerts are\n%s", last, a.whodunit("alerts", "list", "--all", "-o", "json"))
 		}
 		return nil
 	})

@@ -31,8 +31,9 @@ type Options struct {
 	Rule    func(id string) (Info, bool) // by the current set of rules; nil: nothing is known
 	Link    func(a *alert.Alert) string  // where people see the findings of a, which has all but its link; nil: no links
 	Command func(ev *audit.Event) string // what the user most likely typed; nil: that is left out
-	// Owed reports whether somebody is to be told of the alert with these labels and was not yet. Its end is held back meanwhile, for a day at
-	// most: a receiver that is down for longer than an alert lasts would never hear of it. nil: nobody is. It must be fast.
+	// Owed reports whether somebody is to be told of the alert with these labels and was not yet. Until somebody was told (see Told) its end is
+	// held back then, for a day at most: receivers that are down for longer than an alert lasts would never hear of it. nil: nobody is. It
+	// must be fast, and must not call the Tracker.
 	Owed       func(labels map[string]string) bool
 	Saved      func(next uint64) error // called when all findings before next are in the state on disk; nil: nobody asks
 	Now        func() time.Time        // nil: time.Now
@@ -310,7 +311,7 @@ func (t *Tracker) sweep(now time.Time) {
 
 // hold puts off the end of an alert that is owed to somebody, in time for the taker not to see it end.
 func (t *Tracker) hold(e *entry, now time.Time) {
-	if t.o.Owed == nil || e.Ends.Sub(now) > 2*t.step+tick || !e.held.IsZero() && now.Sub(e.held) > maxHold || !t.o.Owed(e.Labels) {
+	if t.o.Owed == nil || e.Told || e.Ends.Sub(now) > 2*t.step+tick || !e.held.IsZero() && now.Sub(e.held) > maxHold || !t.o.Owed(e.Labels) {
 		return
 	}
 	if e.held.IsZero() {
@@ -318,6 +319,16 @@ func (t *Tracker) hold(e *entry, now time.Time) {
 		t.m.held.Inc()
 	}
 	e.Ends = now.Add(min(t.o.ResolveAfter, maxHeldStep) + 2*t.step)
+}
+
+// Told says that somebody was told of the alert with these labels. It is safe for concurrent use.
+func (t *Tracker) Told(labels map[string]string) {
+	key := identityOf(labels).key()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.active[key]; e != nil && !e.Told {
+		e.Told, t.dirty = true, true
+	}
 }
 
 // nudge wakes Run.

@@ -41,6 +41,7 @@ type record struct {
 	Starts     time.Time         `json:"startsAt"`
 	Ends       time.Time         `json:"endsAt"`
 	Over       bool              `json:"over,omitempty"` // it ended at Ends
+	Told       bool              `json:"told,omitempty"` // somebody was told of it
 	First      time.Time         `json:"firstTime"`      // of the event of the first finding that was read
 	FirstEvent string            `json:"firstEvent"`     // audit id, space, identity
 	// Of the last finding that was read:

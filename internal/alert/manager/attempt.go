@@ -45,7 +45,14 @@ func (a *attempt) Notify(ctx context.Context, alerts ...*amalert.Alert) (bool, e
 	}
 	retry, err := a.once(ctx, alerts...)
 	if err == nil || !retry {
-		a.book.settle(a.key, alerts, err == nil)
+		a.book.settle(a.key, alerts)
+	}
+	if err == nil && a.book.told != nil {
+		for _, x := range alerts {
+			if !x.Resolved() {
+				a.book.told(plain(x.Labels))
+			}
+		}
 	}
 	return retry, err
 }

@@ -275,7 +275,7 @@ func Check(configFile string, own []string) error {
 			return fmt.Errorf("%s: there is no receiver %q", configName(configFile), name)
 		}
 	}
-	g, err := build(l, buildOptions{own: func(string) []Own { return nil }, logger: discard, book: newBook(nil, newRedactor())})
+	g, err := build(l, buildOptions{own: func(string) []Own { return nil }, logger: discard, book: newBook(nil, newRedactor(), nil)})
 	if err != nil {
 		return fmt.Errorf("%s: %s", configName(configFile), l.sec.redact(err.Error()))
 	}

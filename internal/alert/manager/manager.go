@@ -47,12 +47,14 @@ const (
 
 // Options are what a Manager needs. Dir is wanted; each other that is zero has a default.
 type Options struct {
-	Dir            string                      // of the silences and the notification log; made if it is not there; one Manager a folder
-	ConfigFile     string                      // alertmanager.yml; "": all goes to DefaultReceiver
-	ExternalURL    *url.URL                    // of this server, for templates; nil: they get ""
-	Own            func(receiver string) []Own // receivers of our own kinds that belong to this receiver; the Manager closes them
-	Retention      time.Duration               // of silences that are over and of the notification log; 120 h
-	AttemptTimeout time.Duration               // of one attempt to notify; 30 s
+	Dir         string                      // of the silences and the notification log; made if it is not there; one Manager a folder
+	ConfigFile  string                      // alertmanager.yml; "": all goes to DefaultReceiver
+	ExternalURL *url.URL                    // of this server, for templates; nil: they get ""
+	Own         func(receiver string) []Own // receivers of our own kinds that belong to this receiver; the Manager closes them
+	// Told is told of each alert that goes on when an integration has taken it, each time. nil: nobody is. It must be fast.
+	Told           func(labels map[string]string)
+	Retention      time.Duration // of silences that are over and of the notification log; 120 h
+	AttemptTimeout time.Duration // of one attempt to notify; 30 s
 	// StartDelay is how long after New nobody is told anything: who has to put the alerts again has that time, so that none is told that
 	// another of them inhibits.
 	StartDelay     time.Duration
@@ -141,7 +143,7 @@ func New(o Options) (*Manager, error) {
 	m.metrics = newMetrics(o.Registerer)
 	m.bare = slog.New(newSparing(redacting{o.Logger.Handler(), m.redact}, m.metrics.spared))
 	m.logger = m.bare.With("component", "alertmanager")
-	m.book = newBook(m.metrics, m.redact)
+	m.book = newBook(m.metrics, m.redact, o.Told)
 	gen, err := build(l, m.buildOptions(o.Own))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s", configName(o.ConfigFile), l.sec.redact(err.Error()))

@@ -43,23 +43,6 @@ receivers: [{name: r, webhook_configs: [{url: URL}]}]`, "URL", down.URL)})
 	code.Store(http.StatusOK)
 	until("it is owed though the receiver took it", false, "a")
 
-	url, told := webhook(t)
-	if err := m.Reload(yml(t, `
-route: {receiver: r, group_by: [alertname], group_wait: 10ms, group_interval: 100ms}
-receivers: [{name: r, webhook_configs: [{url: DOWN}, {url: URL}]}]`, "DOWN", down.URL, "URL", url), nil); err != nil {
-		t.Fatal(err)
-	}
-	code.Store(http.StatusServiceUnavailable)
-	put(t, m, firing("alertname", "d", "severity", "high"))
-	for firstName(t, told) != "d" {
-	}
-	until("it holds up others that one receiver is down", false, "d")
-	if err := m.Reload(yml(t, `
-route: {receiver: r, group_by: [alertname], group_wait: 10ms, group_interval: 100ms}
-receivers: [{name: r, webhook_configs: [{url: URL}]}]`, "URL", down.URL), nil); err != nil {
-		t.Fatal(err)
-	}
-
 	code.Store(http.StatusForbidden) // for good
 	put(t, m, firing("alertname", "b", "severity", "high"))
 	next(t, asked)
@@ -74,10 +57,4 @@ receivers: [{name: r, webhook_configs: [{url: URL}]}]`, "URL", down.URL), nil); 
 	if m.Owed(labels("c")) {
 		t.Error("owed to a receiver that is gone")
 	}
-}
-
-func firstName(t *testing.T, c <-chan message) string {
-	t.Helper()
-	m := next(t, c)
-	return m.names()[0]
 }

@@ -32,13 +32,14 @@ type receiverKey struct {
 type book struct {
 	redact  *redactor
 	metrics *metrics // nil: none
+	told    func(labels map[string]string)
 	mu      sync.Mutex
 	all     map[receiverKey]*ReceiverStatus
-	owed    map[model.Fingerprint]*owed // alerts that integrations were not told of yet
+	owed    map[model.Fingerprint]map[receiverKey]bool // alerts that integrations were not told of yet
 }
 
-func newBook(m *metrics, r *redactor) *book {
-	return &book{redact: r, metrics: m, all: map[receiverKey]*ReceiverStatus{}, owed: map[model.Fingerprint]*owed{}}
+func newBook(m *metrics, r *redactor, told func(map[string]string)) *book {
+	return &book{redact: r, metrics: m, told: told, all: map[receiverKey]*ReceiverStatus{}, owed: map[model.Fingerprint]map[receiverKey]bool{}}
 }
 
 // keep makes keys the integrations that there are. Those that were there before keep their figures.
