@@ -288,6 +288,7 @@ type finding struct {
 	Rule     string `json:"rule"`
 	Severity string `json:"severity"`
 	Message  string `json:"message"`
+	State    string `json:"state"`
 	cluster.Logged
 }
 
@@ -309,6 +310,7 @@ func (w *server) documents(ctx context.Context, args ...string) ([]cluster.Logge
 	return found, sc.Err()
 }
 
+// findings are what a search finds, but for those that say that something is over: a scan has none of them.
 func (w *server) findings(ctx context.Context, kql string) ([]finding, error) {
 	docs, err := w.documents(ctx, "findings", kql, "-o", "json")
 	if err != nil {
@@ -320,7 +322,9 @@ func (w *server) findings(ctx context.Context, kql string) ([]finding, error) {
 		if err := json.Unmarshal(d.Raw, &f); err != nil {
 			return nil, err
 		}
-		found = append(found, f)
+		if f.State == "" {
+			found = append(found, f)
+		}
 	}
 	return found, nil
 }
