@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -171,12 +172,17 @@ func TestRunTriesAgainAsLongAsItTakes(t *testing.T) {
 		go func() { done <- tr.Run(ctx) }()
 		notify(t, tr, cheap(1, "r", "u", time.Now()))
 		synctest.Wait()
-		if len(calls) != 1 || calls[0] != 0 {
-			t.Fatalf("first put at %v, want at once", calls)
+		seen := func() []time.Duration {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return slices.Clone(calls)
+		}
+		if c := seen(); len(c) != 1 || c[0] != 0 {
+			t.Fatalf("first put at %v, want at once", c)
 		}
 		<-time.After(36 * time.Second)
 		synctest.Wait()
-		if d := cmp.Diff([]time.Duration{0, time.Second, 3 * time.Second, 33 * time.Second}, calls); d != "" {
+		if d := cmp.Diff([]time.Duration{0, time.Second, 3 * time.Second, 33 * time.Second}, seen()); d != "" {
 			t.Errorf("puts (-want +got):\n%s", d)
 		}
 		if n := testutil.ToFloat64(tr.m.retries); n != 3 {
