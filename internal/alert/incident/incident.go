@@ -75,6 +75,7 @@ type Tracker struct {
 	m    *metrics
 	step time.Duration // between two puts of an alert whose end moves
 	wake chan struct{} // an alert began or ended
+	born time.Time     // what began before was told of, as far as we know
 
 	saving sync.Mutex // held while the state is written
 
@@ -128,7 +129,7 @@ func New(o Options) (*Tracker, error) {
 	}
 	o.Logger = o.Logger.With("component", "alerts")
 	t := &Tracker{
-		o: o, m: newMetrics(o.Registerer), step: max(o.ResolveAfter/10, tick), wake: make(chan struct{}, 1),
+		o: o, m: newMetrics(o.Registerer), step: max(o.ResolveAfter/10, tick), wake: make(chan struct{}, 1), born: o.Now(),
 		active: map[string]*entry{}, over: map[string]*entry{}, perRule: map[string]int{},
 	}
 	if err := t.load(); err != nil {
@@ -227,7 +228,7 @@ func (t *Tracker) take(f *alert.Finding, labels identity, force bool) bool {
 }
 
 func (t *Tracker) begin(key string, labels identity, f *alert.Finding, at time.Time) *entry {
-	e := &entry{key: key, fresh: true, record: record{Labels: labels.labels(), Starts: at, First: at, FirstEvent: evidence(f, 0)}}
+	e := &entry{key: key, fresh: true, record: record{Labels: labels.labels(), Starts: at, First: at, FirstEvent: evidence(f, 0), Told: at.Before(t.born)}}
 	t.add(e)
 	t.m.started.Inc()
 	return e

@@ -79,6 +79,7 @@ func (t *Tracker) load() error {
 	now := t.o.Now().UTC()
 	t.next = s.Next
 	for _, r := range s.Alerts {
+		r.Told = true // the notification log knows; its receivers that are down hold up no others
 		e := &entry{record: r, key: identityOf(r.Labels).key(), fresh: true}
 		if r.Over {
 			t.over[e.key] = e
